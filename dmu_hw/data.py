@@ -1,0 +1,109 @@
+"""Typed arrays in flight. Axes are always (pattern, y, x)."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+BoolArray = NDArray[np.bool_]
+Float32Array = NDArray[np.float32]
+Uint16Array = NDArray[np.uint16]
+
+
+@dataclass(frozen=True)
+class PatternStack:
+    """T binary patterns on the object grid; one tile, repeated over the field."""
+
+    name: str
+    masks: BoolArray
+    """(pattern, y, x); True lets light through. y and x are multiples of the camera pixel."""
+    camera_pixel: int
+    """d: side of a camera pixel in object pixels."""
+
+    def __post_init__(self) -> None:
+        if self.masks.ndim != 3 or self.masks.dtype != np.bool_:
+            raise ValueError(f"patterns must be boolean (pattern, y, x), not {self.masks.dtype} {self.masks.shape}")
+        rows, columns = self.masks.shape[1:]
+        if rows % self.camera_pixel or columns % self.camera_pixel:
+            raise ValueError(f"tile {rows}x{columns} is not a multiple of the camera pixel {self.camera_pixel}")
+
+    @property
+    def count(self) -> int:
+        return int(self.masks.shape[0])
+
+    @property
+    def tile_px(self) -> tuple[int, int]:
+        return int(self.masks.shape[1]), int(self.masks.shape[2])
+
+    @property
+    def compression(self) -> float:
+        return self.camera_pixel**2 / self.count
+
+    @cached_property
+    def hashes(self) -> tuple[str, ...]:
+        """One short hash a pattern, so that a frame can say which one it saw."""
+        shape = np.asarray(self.masks.shape[1:], dtype=np.int64).tobytes()
+        return tuple(hashlib.sha256(shape + np.packbits(mask).tobytes()).hexdigest()[:16] for mask in self.masks)
+
+    @cached_property
+    def hash(self) -> str:
+        return hashlib.sha256("".join((str(self.camera_pixel), *self.hashes)).encode()).hexdigest()
+
+    def over(self, shape: tuple[int, int]) -> BoolArray:
+        """The patterns over a whole field, the tile anchored at its first pixel."""
+        rows, columns = (-(-n // t) for n, t in zip(shape, self.tile_px, strict=True))
+        return np.tile(self.masks, (1, rows, columns))[:, : shape[0], : shape[1]]
+
+
+@dataclass(frozen=True)
+class Frame:
+    """One camera frame, and what was on the mirrors while it was exposed."""
+
+    pixels: Uint16Array
+    number: int
+    """The camera's own count since it was armed; a gap means that the camera skipped frames."""
+    time_ms: float
+    """Start of the exposure on the rig's clock."""
+    pattern: int
+    pattern_hash: str
+
+
+@dataclass(frozen=True)
+class Missing:
+    """A frame that should be there and is not, and why."""
+
+    pattern: int
+    reason: str
+
+
+@dataclass(frozen=True)
+class Burst:
+    """One field imaged with all patterns of a stack; what is missing is said, never left out silently."""
+
+    shot: int
+    frames: tuple[Frame, ...]
+    missing: tuple[Missing, ...] = ()
+
+    @property
+    def complete(self) -> bool:
+        return not self.missing
+
+    def stack(self) -> Uint16Array:
+        """Frames as one (pattern, y, x) array in the order of the patterns."""
+        return np.stack([frame.pixels for frame in sorted(self.frames, key=lambda frame: frame.pattern)])
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What the inverse made of a burst."""
+
+    shot: int
+    image: Float32Array
+    """(y, x) on the object grid; 1 is the brightest dye of the model."""
+    pixel_um: float
+    model: str
+    metrics: dict[str, float] = field(default_factory=dict)

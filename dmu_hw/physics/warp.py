@@ -1,0 +1,77 @@
+"""Smooth maps between planes (mirrors, sample, camera): affine plus a polynomial distortion, and their inverses.
+
+Works on numpy arrays and torch tensors alike, since it only adds and multiplies; it loads neither torch nor scipy.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from pydantic import Field
+
+from dmu_hw.files import Positive, Settings
+
+Pair = tuple[float, float]
+Terms = Annotated[tuple[float, ...], Field(min_length=7, max_length=7)]
+ZERO: Terms = (0.0,) * 7
+_NEWTON_STEPS = 8
+
+
+class Warp(Settings):
+    """p ↦ matrix · p + shift + distortion(p), with p = (x, y)."""
+
+    matrix: tuple[Pair, Pair] = ((1.0, 0.0), (0.0, 1.0))
+    shift: Pair = (0.0, 0.0)
+    distortion: tuple[Terms, Terms] = (ZERO, ZERO)
+    """Coefficients of x², xy, y², x³, x²y, xy², y³ for x and for y, with x and y in units of `radius`."""
+    radius: Positive = 1.0
+
+    @property
+    def is_identity(self) -> bool:
+        return self.matrix == ((1.0, 0.0), (0.0, 1.0)) and self.shift == (0.0, 0.0) and self.is_affine
+
+    @property
+    def is_affine(self) -> bool:
+        return not any(self.distortion[0]) and not any(self.distortion[1])
+
+    def apply(self, x: Any, y: Any) -> tuple[Any, Any]:
+        """Map points (arrays of any shape)."""
+        (a, b), (c, d) = self.matrix
+        out_x, out_y = a * x + b * y + self.shift[0], c * x + d * y + self.shift[1]
+        if self.is_affine:
+            return out_x, out_y
+        u, v = x / self.radius, y / self.radius
+        terms = (u * u, u * v, v * v, u * u * u, u * u * v, u * v * v, v * v * v)
+        for coefficient_x, coefficient_y, term in zip(*self.distortion, terms, strict=True):
+            out_x, out_y = out_x + coefficient_x * term, out_y + coefficient_y * term
+        return out_x, out_y
+
+    def invert(self, x: Any, y: Any) -> tuple[Any, Any]:
+        """The points that `apply` maps to (x, y), by Newton's method from the affine inverse."""
+        (a, b), (c, d) = self.matrix
+        det = a * d - b * c
+        if det == 0:
+            raise ValueError(f"matrix {self.matrix} cannot be inverted")
+        dx, dy = x - self.shift[0], y - self.shift[1]
+        u, v = (d * dx - b * dy) / det, (a * dy - c * dx) / det
+        if self.is_affine:
+            return u, v
+        for _ in range(_NEWTON_STEPS):
+            got_x, got_y = self.apply(u, v)
+            (xu, xv), (yu, yv) = self._slopes(u, v)
+            det = xu * yv - xv * yu
+            rx, ry = x - got_x, y - got_y
+            u, v = u + (yv * rx - xv * ry) / det, v + (xu * ry - yu * rx) / det
+        return u, v
+
+    def _slopes(self, x: Any, y: Any) -> tuple[tuple[Any, Any], tuple[Any, Any]]:
+        u, v = x / self.radius, y / self.radius
+        by_u = (2 * u, v, 0.0, 3 * u * u, 2 * u * v, v * v, 0.0)
+        by_v = (0.0, u, 2 * v, 0.0, u * u, 2 * u * v, 3 * v * v)
+        rows: list[tuple[Any, Any]] = []
+        for linear, coefficients in zip(self.matrix, self.distortion, strict=True):
+            along_x, along_y = linear
+            for coefficient, du, dv in zip(coefficients, by_u, by_v, strict=True):
+                along_x, along_y = along_x + coefficient * du / self.radius, along_y + coefficient * dv / self.radius
+            rows.append((along_x, along_y))
+        return rows[0], rows[1]
