@@ -146,7 +146,7 @@ class Optics(Settings):
     @model_validator(mode="after")
     def _pixels_nest(self) -> Optics:
         ratio = self.sensor_pixel_um / self.object_pixel_um
-        if abs(ratio - round(ratio)) > 1e-6 or ratio < 0.5:
+        if abs(ratio - round(ratio)) > 1e-6 or ratio < 0.999:
             raise ValueError(
                 f"sensor_pixel_um must be a whole multiple of object_pixel_um, given "
                 f"{self.sensor_pixel_um} and {self.object_pixel_um}"
