@@ -39,6 +39,8 @@ class SensorModel:
     read_noise_e: float | Tensor
     offset_adu: float | Tensor
     dark_e: float | Tensor = 0.0
+    response: float | Tensor = 1.0
+    """Sensitivity of each pixel, as a part of the quantum efficiency."""
 
     @classmethod
     def at(cls, sensor: Sensor, binning: int) -> SensorModel:
@@ -47,7 +49,7 @@ class SensorModel:
 
     def electrons(self, photons: Tensor) -> Tensor:
         """Mean electrons for mean photons."""
-        return photons * self.sensor.quantum_efficiency + self.dark_e
+        return photons * (self.sensor.quantum_efficiency * self.response) + self.dark_e
 
     def mean_adu(self, photons: Tensor) -> Tensor:
         """Mean of the numbers, where neither well nor converter is full."""
@@ -80,4 +82,4 @@ class SensorModel:
     def to_photons(self, adu: Tensor) -> Tensor:
         """The photons that numbers stand for: the inverse of `mean_adu`."""
         electrons = (adu - self.offset_adu) / self.sensor.gain_adu_per_e - self.dark_e
-        return electrons / self.sensor.quantum_efficiency
+        return electrons / (self.sensor.quantum_efficiency * self.response)

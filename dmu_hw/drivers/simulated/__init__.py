@@ -1,0 +1,9 @@
+"""A microscope without hardware: one `World` (truth, clock, seed) and thin faces that look like devices."""
+
+from dmu_hw.drivers.simulated.camera import Camera
+from dmu_hw.drivers.simulated.dmd import Dmd
+from dmu_hw.drivers.simulated.light import Light
+from dmu_hw.drivers.simulated.stage import Focus, Stage
+from dmu_hw.drivers.simulated.world import World as Connection
+
+__all__ = ["Camera", "Connection", "Dmd", "Focus", "Light", "Stage"]

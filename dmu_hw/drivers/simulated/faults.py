@@ -1,0 +1,51 @@
+"""Faults that a rig YAML or a test can inject, each striking once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from dmu_hw.files import Settings
+
+Kind = Literal[
+    "dropped_frame",
+    "repeated_frame",
+    "shifted_sequence",
+    "lost_trigger",
+    "stuck_busy",
+    "camera_death",
+    "refused_upload",
+    "buffer_overflow",
+    "interlock_open",
+]
+
+
+class Fault(Settings):
+    """Something goes wrong once."""
+
+    kind: Kind
+    at: Annotated[int, Field(ge=0)] = 0
+    """How many such occasions (frames, pulses, moves, uploads, lightings) pass well before it strikes."""
+
+
+class Faults:
+    """What is still to go wrong."""
+
+    def __init__(self, faults: Iterable[Fault] = ()) -> None:
+        self._waiting = list(faults)
+        self._occasions: dict[str, int] = {}
+
+    def add(self, kind: Kind, at: int = 0) -> None:
+        """Strike `at` occasions from now."""
+        self._waiting.append(Fault(kind=kind, at=self._occasions.get(kind, 0) + at))
+
+    def strikes(self, kind: Kind) -> bool:
+        """Ask at every occasion; True once when the fault is due."""
+        occasion = self._occasions.get(kind, 0)
+        self._occasions[kind] = occasion + 1
+        due = [fault for fault in self._waiting if fault.kind == kind and fault.at == occasion]
+        for fault in due:
+            self._waiting.remove(fault)
+        return bool(due)

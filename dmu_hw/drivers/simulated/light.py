@@ -1,0 +1,59 @@
+"""The simulated light source."""
+
+from __future__ import annotations
+
+from dmu_hw.drivers.simulated.world import world_of
+from dmu_hw.errors import DeviceError
+from dmu_hw.files import Positive, Settings
+from dmu_hw.ports import Mount
+
+
+class LightSettings(Settings):
+    """A source that can be set and switched at once."""
+
+    max_power_mw: Positive = 50.0
+    """Highest power at the sample with all mirrors on."""
+
+
+class Light:
+    """A face of the world."""
+
+    Settings = LightSettings
+
+    def __init__(self, settings: LightSettings, mount: Mount) -> None:
+        self.max_power_mw = settings.max_power_mw
+        self.name = mount.name
+        self._world = world_of(mount)
+        self._power_mw = 0.0
+        self._on = False
+        self._interlock_open = False
+
+    def open(self) -> None:
+        self.off()
+
+    def close(self) -> None:
+        self.off()
+
+    def set_power(self, power_mw: float) -> None:
+        if not 0 <= power_mw <= self.max_power_mw:
+            raise DeviceError(self.name, f"power must be 0 to {self.max_power_mw} mW, given {power_mw}")
+        self._power_mw = power_mw
+        if self._on:
+            self._world.history.set_power(self._world.clock.now_ms(), power_mw)
+
+    def on(self) -> None:
+        if not self.interlock_closed():
+            raise DeviceError(self.name, "interlock is open")
+        self._on = True
+        self._world.history.set_power(self._world.clock.now_ms(), self._power_mw)
+
+    def off(self) -> None:
+        self._on = False
+        self._world.history.set_power(self._world.clock.now_ms(), 0.0)
+
+    def is_on(self) -> bool:
+        return self._on
+
+    def interlock_closed(self) -> bool:
+        self._interlock_open = self._interlock_open or self._world.faults.strikes("interlock_open")
+        return not self._interlock_open

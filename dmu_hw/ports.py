@@ -1,0 +1,208 @@
+"""What may be asked of a device. Drivers keep these promises; engine and calibrations know nothing else.
+
+A driver is a module with classes named after the ports (`Dmd`, `Camera`, …), and `Connection` where several devices
+share a link. Each class has its `Settings` (what the rig YAML may say) and is built from them and a `Mount`; building
+one touches no hardware, `open` does. Every failure is a `DeviceError` that names the device. `close` may be called at
+any time, more than once, and leaves light off and mirrors dark.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, Protocol, runtime_checkable
+
+from dmu_hw.data import BoolArray, Uint16Array
+from dmu_hw.physics.optics import Optics
+
+
+class Clock(Protocol):
+    """The rig's time: the machine's own, or that of a simulated world."""
+
+    def now_ms(self) -> float: ...
+
+    def sleep_ms(self, duration_ms: float) -> None: ...
+
+
+class MachineClock:
+    """Monotonic time of this machine."""
+
+    def now_ms(self) -> float:
+        return time.monotonic() * 1e3
+
+    def sleep_ms(self, duration_ms: float) -> None:
+        time.sleep(max(0.0, duration_ms) / 1e3)
+
+
+@dataclass(frozen=True)
+class Mount:
+    """What a driver is handed beside its settings: its place in the rig."""
+
+    name: str
+    optics: Optics
+    folder: Path
+    connection: object | None = None
+
+
+@dataclass(frozen=True)
+class Roi:
+    """A window of the camera in unbinned pixels."""
+
+    x: int
+    y: int
+    width: int
+    height: int
+
+
+@dataclass(frozen=True)
+class CameraMode:
+    """How the camera is to take frames."""
+
+    exposure_ms: float
+    binning: int
+    roi: Roi
+    trigger: Literal["internal", "external"] = "internal"
+    interval_ms: float = 0.0
+    """Least time from frame to frame under the internal trigger."""
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        return self.roi.height // self.binning, self.roi.width // self.binning
+
+
+@dataclass(frozen=True)
+class RawFrame:
+    """A frame as the camera hands it over. Its pixels are the camera's own buffer: copy before the next call."""
+
+    pixels: Uint16Array
+    number: int
+    """Counts exposures since the camera was armed, those it could not deliver included."""
+    time_ms: float
+
+
+@runtime_checkable
+class Device(Protocol):
+    """What all devices share."""
+
+    def open(self) -> None: ...
+
+    def close(self) -> None: ...
+
+
+@runtime_checkable
+class Dmd(Device, Protocol):
+    """A mirror array with a memory of frames."""
+
+    @property
+    def shape(self) -> tuple[int, int]: ...
+
+    @property
+    def memory_frames(self) -> int:
+        """How many frames the memory holds."""
+
+    @property
+    def settle_ms(self) -> float:
+        """Time from a step until the new pattern stands."""
+
+    def upload_ms(self, frames: int) -> float:
+        """Expected time to load so many frames."""
+
+    def load(self, frames: BoolArray) -> None:
+        """Fill the memory with frames (n, y, x), True sends light to the sample."""
+
+    def show(self, index: int | None) -> None:
+        """Show one frame of the memory and hold it; None: all mirrors off."""
+
+    def start(self, order: Sequence[int], period_ms: float | None) -> None:
+        """Step through frames in hardware, then go dark: every period_ms, a pulse going to the camera once each
+        stands; with None, a step whenever the camera ends an exposure."""
+
+    def stop(self) -> None:
+        """End a sequence; all mirrors off."""
+
+    def shown(self) -> tuple[int, ...] | None:
+        """Frames that the sequence has shown since `start`, read back; None if the device cannot tell."""
+
+
+@runtime_checkable
+class Camera(Device, Protocol):
+    """A camera with a frame buffer."""
+
+    @property
+    def sensor_shape(self) -> tuple[int, int]: ...
+
+    @property
+    def binnings(self) -> tuple[int, ...]: ...
+
+    @property
+    def buffer_frames(self) -> int: ...
+
+    def readout_ms(self, mode: CameraMode) -> float:
+        """Time after an exposure before the next can begin."""
+
+    def configure(self, mode: CameraMode) -> None: ...
+
+    def arm(self, frames: int) -> None:
+        """Take so many frames: at once (internal trigger) or one a pulse (external)."""
+
+    def pop(self, timeout_ms: float) -> RawFrame:
+        """The next frame; DeviceTimeout when none comes, DeviceError when the buffer overflowed."""
+
+    def disarm(self) -> None: ...
+
+
+@runtime_checkable
+class Light(Device, Protocol):
+    """A light source; off when opened."""
+
+    @property
+    def max_power_mw(self) -> float: ...
+
+    def set_power(self, power_mw: float) -> None:
+        """Power at the sample when all mirrors are on; takes effect when on."""
+
+    def on(self) -> None: ...
+
+    def off(self) -> None: ...
+
+    def is_on(self) -> bool:
+        """Read back from the device, not remembered."""
+
+    def interlock_closed(self) -> bool: ...
+
+
+@runtime_checkable
+class Stage(Device, Protocol):
+    """Where in the plane the sample stands."""
+
+    @property
+    def limits_um(self) -> tuple[tuple[float, float], tuple[float, float]]:
+        """(lowest, highest) in x and in y."""
+
+    def move_um(self, x_um: float, y_um: float, timeout_ms: float) -> None:
+        """Go there and arrive; DeviceTimeout if it does not."""
+
+    def position_um(self) -> tuple[float, float]: ...
+
+    def travel_ms(self, distance_um: float) -> float:
+        """Expected time for a move."""
+
+
+@runtime_checkable
+class Focus(Device, Protocol):
+    """The distance of sample and objective."""
+
+    @property
+    def limits_um(self) -> tuple[float, float]: ...
+
+    def move_um(self, z_um: float, timeout_ms: float) -> None: ...
+
+    def position_um(self) -> float: ...
+
+    def travel_ms(self, distance_um: float) -> float: ...
+
+
+PORTS: dict[str, type] = {"dmd": Dmd, "camera": Camera, "light": Light, "stage": Stage, "focus": Focus}
+"""Role in the rig YAML → the promise that its driver keeps."""
