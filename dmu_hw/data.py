@@ -1,4 +1,6 @@
-"""Typed arrays in flight. Axes are always (pattern, y, x)."""
+"""Typed arrays in flight. Axes are always (pattern, y, x).
+
+What holds an array is compared by identity: == on arrays has no one answer."""
 
 from __future__ import annotations
 
@@ -14,7 +16,7 @@ Float32Array = NDArray[np.float32]
 Uint16Array = NDArray[np.uint16]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class PatternStack:
     """T binary patterns on the object grid; one tile, repeated over the field."""
 
@@ -27,6 +29,10 @@ class PatternStack:
     def __post_init__(self) -> None:
         if self.masks.ndim != 3 or self.masks.dtype != np.bool_:
             raise ValueError(f"patterns must be boolean (pattern, y, x), not {self.masks.dtype} {self.masks.shape}")
+        if self.masks.size == 0:
+            raise ValueError(f"patterns of shape {self.masks.shape} hold no mirror")
+        if self.camera_pixel < 1:
+            raise ValueError(f"a camera pixel of {self.camera_pixel} object pixels is none")
         rows, columns = self.masks.shape[1:]
         if rows % self.camera_pixel or columns % self.camera_pixel:
             raise ValueError(f"tile {rows}x{columns} is not a multiple of the camera pixel {self.camera_pixel}")
@@ -59,7 +65,7 @@ class PatternStack:
         return np.tile(self.masks, (1, rows, columns))[:, : shape[0], : shape[1]]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Frame:
     """One camera frame, and what was on the mirrors while it was exposed."""
 
@@ -80,7 +86,7 @@ class Missing:
     reason: str
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Burst:
     """One field imaged with all patterns of a stack; what is missing is said, never left out silently."""
 
@@ -97,7 +103,7 @@ class Burst:
         return np.stack([frame.pixels for frame in sorted(self.frames, key=lambda frame: frame.pattern)])
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Estimate:
     """What the inverse made of a burst."""
 

@@ -45,7 +45,7 @@ class DeviceError(DmuError):
         super().__init__(f"{device}: {what}")
 
 
-class DeviceTimeout(DeviceError):
+class DeviceTimeout(DeviceError):  # noqa: N818 - the word that people use
     """A device did not answer within the time it was given."""
 
 

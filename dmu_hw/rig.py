@@ -44,6 +44,7 @@ class Limits(Settings):
 class RigSettings(Settings):
     """One instrument."""
 
+    kind: Literal["rig"]
     name: Name
     optics: Optics
     """What is believed of the microscope where no calibration says otherwise."""

@@ -1,0 +1,149 @@
+"""Shots → bursts → frames. Moves, books the dose, takes the burst, hands it to a thread that writes.
+
+The light never waits for the disk: it is off before a burst is handed over, and the queue to the writer is bounded,
+so that a slow disk pauses the run in the dark.
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from dmu_hw.burst import BurstTaker
+from dmu_hw.data import Burst
+from dmu_hw.errors import RunError
+from dmu_hw.guard import Guard
+from dmu_hw.physics.projection import onto_mirrors
+from dmu_hw.plan import Plan, Shot
+from dmu_hw.rig import Rig
+from dmu_hw.spool import Spool
+
+_QUEUED_BURSTS = 16
+_MOVE_MARGIN_MS = 5000.0
+
+
+@dataclass
+class Counts:
+    """What was asked for and what came."""
+
+    expected: int = 0
+    received: int = 0
+    saved: int = 0
+    missing: int = 0
+    retaken_bursts: int = 0
+    light_on_ms: float = 0.0
+    dose_mj_cm2: dict[int, float] = field(default_factory=dict)
+    """Booked dose of each field."""
+
+
+class Engine:
+    """Runs one plan on one opened rig."""
+
+    def __init__(
+        self, plan: Plan, rig: Rig, spool: Spool, watch: Callable[[Shot, Burst], None] | None = None
+    ) -> None:
+        """`watch` is called with every burst after its light is off."""
+        self.plan = plan
+        self.rig = rig
+        self.spool = spool
+        self.watch = watch
+        self.counts = Counts(expected=plan.price.frames)
+        self._queue: queue.Queue[Burst | None] = queue.Queue(maxsize=_QUEUED_BURSTS)
+        self._failure: Exception | None = None
+
+    def run(self) -> Counts:
+        """Take all shots; returns when every frame is on the disk."""
+        guard = Guard(self.rig.light)
+        self._load_patterns()
+        taker = BurstTaker(self.rig, guard, self.plan.protocol.frame_timeout_ms)
+        writer = threading.Thread(target=self._write, name="writer", daemon=True)
+        writer.start()
+        try:
+            self._take_all(taker)
+        finally:
+            guard.off()
+            self._hand_over(None)
+            writer.join()
+        self._raise_failure()
+        return self.counts
+
+    def _load_patterns(self) -> None:
+        """All patterns go into the DMD's memory once for the whole run, uniform light for references behind them."""
+        frames = onto_mirrors(self.plan.stack, self.plan.optics, self.plan.corner_um)
+        if len(self.plan.takes) > 1:
+            frames = np.concatenate([frames, np.ones((1, *frames.shape[1:]), dtype=bool)])
+        self.rig.dmd.load(frames)
+
+    def _take_all(self, taker: BurstTaker) -> None:
+        began_ms = self.rig.clock.now_ms()
+        configured = None
+        for shot in self.plan.shots:
+            self._raise_failure()
+            self.rig.clock.sleep_ms(began_ms + shot.due_s * 1e3 - self.rig.clock.now_ms())
+            self._move(shot)
+            mode = self.plan.takes[shot.role].mode
+            if mode != configured:
+                self.rig.camera.configure(mode)
+                configured = mode
+            burst = self._take(taker, shot)
+            self._hand_over(burst)
+            if self.watch is not None:
+                self.watch(shot, burst)
+
+    def _take(self, taker: BurstTaker, shot: Shot) -> Burst:
+        """A burst, taken again if it came back damaged. The dose is on the disk before the light goes on."""
+        take = self.plan.takes[shot.role]
+        for attempt in range(self.plan.protocol.retries + 1):
+            self.spool.journal.add("light", shot=shot.index, attempt=attempt, dose_mj_cm2=take.dose_mj_cm2)
+            self.spool.journal.sync()
+            doses = self.counts.dose_mj_cm2
+            doses[shot.position] = doses.get(shot.position, 0.0) + take.dose_mj_cm2
+            self.counts.retaken_bursts += attempt > 0
+            self.counts.light_on_ms += take.burst_ms
+            burst = taker.take(shot, take)
+            self.counts.received += len(burst.frames)
+            if burst.complete:
+                break
+        self.counts.missing += len(burst.missing)
+        return burst
+
+    def _move(self, shot: Shot) -> None:
+        stage, focus = self.rig.stage, self.rig.focus
+        if stage is not None and shot.x_um is not None and shot.y_um is not None:
+            x, y = stage.position_um()
+            travel_ms = stage.travel_ms(float(np.hypot(shot.x_um - x, shot.y_um - y)))
+            stage.move_um(shot.x_um, shot.y_um, 2 * travel_ms + _MOVE_MARGIN_MS)
+        if focus is not None and shot.z_um is not None:
+            travel_ms = focus.travel_ms(abs(shot.z_um - focus.position_um()))
+            focus.move_um(shot.z_um, 2 * travel_ms + _MOVE_MARGIN_MS)
+
+    # ---------------------------------------------------------------- the writing thread
+
+    def _write(self) -> None:
+        """Save bursts in their order until told to end; a failure is kept for the main thread to raise."""
+        try:
+            while (burst := self._queue.get()) is not None:
+                self.spool.put(burst)
+                self.counts.saved += len(burst.frames)
+            self.spool.sync()
+        except (OSError, RunError) as error:
+            self._failure = error
+
+    def _hand_over(self, burst: Burst | None) -> None:
+        """Wait for room in the queue, but not behind a writer that has failed."""
+        while self._failure is None:
+            try:
+                self._queue.put(burst, timeout=0.1)
+            except queue.Full:
+                continue
+            return
+
+    def _raise_failure(self) -> None:
+        if self._failure is not None:
+            raise RunError(f"frames can no longer be saved: {self._failure}") from self._failure
+
+

@@ -1,0 +1,120 @@
+"""The folder of one run: where everything lies, its manifest, and whether it is what it was."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from dmu_hw import __version__
+from dmu_hw.errors import InputError, Problem, RunError
+from dmu_hw.files import file_hash, write_whole
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """Names within a run folder."""
+
+    path: Path
+
+    @property
+    def protocol(self) -> Path:
+        return self.path / "protocol.yaml"
+
+    @property
+    def rig(self) -> Path:
+        return self.path / "rig.yaml"
+
+    @property
+    def bundle(self) -> Path:
+        return self.path / "bundle.dmu"
+
+    @property
+    def settings(self) -> Path:
+        """Everything that was decided before the run, for programs."""
+        return self.path / "settings.json"
+
+    @property
+    def journal(self) -> Path:
+        return self.path / "journal.jsonl"
+
+    @property
+    def spool(self) -> Path:
+        return self.path / "spool"
+
+    @property
+    def frames(self) -> Path:
+        return self.path / "frames.ome.zarr"
+
+    @property
+    def reconstruction(self) -> Path:
+        return self.path / "reconstruction.ome.zarr"
+
+    @property
+    def truth(self) -> Path:
+        """What the simulated specimen looked like."""
+        return self.path / "truth.ome.zarr"
+
+    @property
+    def report(self) -> Path:
+        return self.path / "report.html"
+
+    @property
+    def manifest(self) -> Path:
+        return self.path / "manifest.json"
+
+    def frames_of(self, role: str) -> Path:
+        """The store of one kind of bursts: patterns, or the references."""
+        return self.frames if role == "patterns" else self.path / f"{role}.ome.zarr"
+
+    def files(self) -> Iterator[Path]:
+        """All files but the manifest, in a fixed order."""
+        for folder, folders, names in os.walk(self.path):
+            folders.sort()
+            for name in sorted(names):
+                path = Path(folder) / name
+                if path != self.manifest:
+                    yield path
+
+    def write_manifest(self, facts: dict[str, Any]) -> None:
+        """Close the run: its facts and the checksum of every file."""
+        sums = {path.relative_to(self.path).as_posix(): file_hash(path) for path in self.files()}
+        content = {"software": f"dmu-hw {__version__}", **facts, "files": sums}
+        write_whole(self.manifest, json.dumps(content, indent=1, allow_nan=False).encode())
+
+    def read_manifest(self) -> dict[str, Any]:
+        try:
+            content: Any = json.loads(self.manifest.read_bytes())
+        except FileNotFoundError:
+            raise InputError([Problem(str(self.manifest), "is missing: the run was cut, or this is no run folder")]) from None
+        except ValueError as error:
+            raise RunError(f"{self.manifest}: damaged: {error}") from None
+        if not isinstance(content, dict) or not isinstance(content.get("files"), dict):
+            raise RunError(f"{self.manifest}: damaged: no list of files")
+        return content
+
+
+def new_run(out: Path, name: str) -> RunFolder:
+    """A fresh folder TIME-NAME; a second run in the same second gets a number."""
+    stamp = time.strftime("%Y%m%dT%H%M%S")
+    for attempt in range(1000):
+        path = out / (f"{stamp}-{name}" + (f"-{attempt + 1}" if attempt else ""))
+        try:
+            path.mkdir(parents=True)
+        except FileExistsError:
+            continue
+        except OSError as error:
+            raise InputError([Problem(str(out), f"a run folder cannot be made here: {error.strerror}")]) from None
+        return RunFolder(path)
+    raise InputError([Problem(str(out), f"no free name for {stamp}-{name}")])
+
+
+def open_run(path: Path) -> RunFolder:
+    """A run folder that somebody names."""
+    if not path.is_dir():
+        raise InputError([Problem(str(path), "is no run folder")])
+    return RunFolder(path)
