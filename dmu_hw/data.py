@@ -99,7 +99,10 @@ class Burst:
         return not self.missing
 
     def stack(self) -> Uint16Array:
-        """Frames as one (pattern, y, x) array in the order of the patterns."""
+        """Frames as one (pattern, y, x) array in the order of the patterns; a complete burst only."""
+        if self.missing:
+            gone = ", ".join(str(missing.pattern) for missing in self.missing)
+            raise ValueError(f"frames of patterns {gone} are missing")
         return np.stack([frame.pixels for frame in sorted(self.frames, key=lambda frame: frame.pattern)])
 
 
