@@ -56,6 +56,7 @@ class Protocol(Settings):
     terms: Annotated[tuple[float, ...], Field(max_length=3)] = ()
     psf: Psf = Gaussian(sigma_um=1.0)
     psfs: tuple[Psf, ...] = ()
+    pair: tuple[Gaussian, Place] | None = None
     emission: Psf | None = None
 
     @model_validator(mode="after")
@@ -65,7 +66,7 @@ class Protocol(Settings):
         return self
 
 
-KEYS = "cameras, emission, exposure_ms, frames, gain, image, light, name, nearest, note, places, psf, psfs, terms"
+KEYS = "cameras, emission, exposure_ms, frames, gain, image, light, name, nearest, note, pair, places, psf, psfs, terms"
 
 
 def read(text: str) -> Protocol:
@@ -300,6 +301,10 @@ WRONG = {
     "wrong value in a tuple of unions": (
         "psfs:\n- {kind: airy, na: 1}\n- kind: airy\n  na: -1",
         ["4: psfs.1.na: should be greater than 0, given -1"],
+    ),
+    "unknown key in the second of a pair": (
+        "pair:\n- sigma_um: 1\n- y_mu: 1",
+        ["3: pair.1.y_mu: unknown key 'y_mu'; did you mean 'y_um'? allowed: corner_um, x_um, y_um"],
     ),
     "missing key in a union": ("psf:\n  kind: airy", ["1: psf: key 'na' is missing"]),
     "a key named like a kind": (
