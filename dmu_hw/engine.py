@@ -7,8 +7,8 @@ so that a slow disk pauses the run in the dark.
 from __future__ import annotations
 
 import queue
-import threading
 from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -43,9 +43,7 @@ class Counts:
 class Engine:
     """Runs one plan on one opened rig."""
 
-    def __init__(
-        self, plan: Plan, rig: Rig, spool: Spool, watch: Callable[[Shot, Burst], None] | None = None
-    ) -> None:
+    def __init__(self, plan: Plan, rig: Rig, spool: Spool, watch: Callable[[Shot, Burst], None] | None = None) -> None:
         """`watch` is called with every burst after its light is off."""
         self.plan = plan
         self.rig = rig
@@ -53,21 +51,20 @@ class Engine:
         self.watch = watch
         self.counts = Counts(expected=plan.price.frames)
         self._queue: queue.Queue[Burst | None] = queue.Queue(maxsize=_QUEUED_BURSTS)
-        self._failure: Exception | None = None
+        self._writer: Future[None] = Future()
 
     def run(self) -> Counts:
         """Take all shots; returns when every frame is on the disk."""
         guard = Guard(self.rig.light)
         self._load_patterns()
         taker = BurstTaker(self.rig, guard, self.plan.protocol.frame_timeout_ms)
-        writer = threading.Thread(target=self._write, name="writer", daemon=True)
-        writer.start()
-        try:
-            self._take_all(taker)
-        finally:
-            guard.off()
-            self._hand_over(None)
-            writer.join()
+        with ThreadPoolExecutor(max_workers=1, thread_name_prefix="writer") as pool:
+            self._writer = pool.submit(self._write)
+            try:
+                self._take_all(taker)
+            finally:
+                guard.off()
+                self._hand_over(None)
         self._raise_failure()
         return self.counts
 
@@ -124,18 +121,15 @@ class Engine:
     # ---------------------------------------------------------------- the writing thread
 
     def _write(self) -> None:
-        """Save bursts in their order until told to end; a failure is kept for the main thread to raise."""
-        try:
-            while (burst := self._queue.get()) is not None:
-                self.spool.put(burst)
-                self.counts.saved += len(burst.frames)
-            self.spool.sync()
-        except (OSError, RunError) as error:
-            self._failure = error
+        """Save bursts in their order until told to end."""
+        while (burst := self._queue.get()) is not None:
+            self.spool.put(burst)
+            self.counts.saved += len(burst.frames)
+        self.spool.sync()
 
     def _hand_over(self, burst: Burst | None) -> None:
         """Wait for room in the queue, but not behind a writer that has failed."""
-        while self._failure is None:
+        while not self._writer.done():
             try:
                 self._queue.put(burst, timeout=0.1)
             except queue.Full:
@@ -143,7 +137,5 @@ class Engine:
             return
 
     def _raise_failure(self) -> None:
-        if self._failure is not None:
-            raise RunError(f"frames can no longer be saved: {self._failure}") from self._failure
-
-
+        if self._writer.done() and (failure := self._writer.exception()) is not None:
+            raise RunError(f"frames can no longer be saved: {failure}") from failure

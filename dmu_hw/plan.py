@@ -57,6 +57,12 @@ class Take:
     def burst_ms(self) -> float:
         return self.stack.count * self.period_ms
 
+    def stack_on(self, camera_pixel: int) -> PatternStack:
+        """Its patterns on camera pixels of another size; only uniform light has any."""
+        if self.role == "patterns":
+            raise ValueError("patterns are designed for one size of camera pixels")
+        return PatternStack(self.stack.name, np.ones((1, camera_pixel, camera_pixel), dtype=bool), camera_pixel)
+
 
 @dataclass(frozen=True)
 class Price:
@@ -96,7 +102,7 @@ class Plan:
 
     @property
     def planes(self) -> int:
-        return len(self.protocol.z.offsets_um()) if self.protocol.z else 1
+        return len(self.protocol.planes_um())
 
     @property
     def centre_um(self) -> tuple[float, float]:
@@ -150,9 +156,13 @@ def _check_limits(protocol: Protocol, rig: Rig, problems: _Problems) -> None:
     limits = rig.settings.limits
     highest_mw = min(limits.power_mw, rig.light.max_power_mw)
     if protocol.light.power_mw > highest_mw:
-        problems.add("light.power_mw", f"rig {rig.settings.name} allows {highest_mw:g}, given {protocol.light.power_mw:g}")
+        problems.add(
+            "light.power_mw", f"rig {rig.settings.name} allows {highest_mw:g}, given {protocol.light.power_mw:g}"
+        )
     if protocol.exposure_ms > limits.exposure_ms:
-        problems.add("exposure_ms", f"rig {rig.settings.name} allows {limits.exposure_ms:g}, given {protocol.exposure_ms:g}")
+        problems.add(
+            "exposure_ms", f"rig {rig.settings.name} allows {limits.exposure_ms:g}, given {protocol.exposure_ms:g}"
+        )
 
 
 def _check_budget(protocol: Protocol, rig: Rig, price: Price, problems: _Problems) -> None:
@@ -175,12 +185,17 @@ def _window(protocol: Protocol, rig: Rig, optics: Optics, stack: PatternStack, p
         if side % tile or side % ratio:
             problems.add("field_px", f"must be a multiple of the patterns' tile of {tile} object pixels, given {side}")
     if height > rows or width > columns:
-        problems.add("field_px", f"the sensor has {rows * ratio}x{columns * ratio} object pixels, given {protocol.field_px[0]}x{protocol.field_px[1]}")
+        problems.add(
+            "field_px",
+            f"the sensor has {rows * ratio}x{columns * ratio} object pixels, given {protocol.field_px[0]}x{protocol.field_px[1]}",
+        )
     return Roi((columns - width) // 2, (rows - height) // 2, width, height)
 
 
-def _places(protocol: Protocol, rig: Rig, optics: Optics, problems: _Problems) -> list[tuple[float | None, float | None]]:
-    if protocol.focus_um is not None or protocol.z is not None:
+def _places(
+    protocol: Protocol, rig: Rig, optics: Optics, problems: _Problems
+) -> list[tuple[float | None, float | None]]:
+    if protocol.focus_um is not None:
         _check_focus(protocol, rig, problems)
     rows, columns = protocol.field_px
     places = [(place.x_um, place.y_um) for place in protocol.positions]
@@ -208,13 +223,12 @@ def _places(protocol: Protocol, rig: Rig, optics: Optics, problems: _Problems) -
 
 def _check_focus(protocol: Protocol, rig: Rig, problems: _Problems) -> None:
     if rig.focus is None:
-        problems.add("focus_um" if protocol.z is None else "z", f"rig {rig.settings.name} has no focus")
+        problems.add("focus_um", f"rig {rig.settings.name} has no focus")
         return
     low, high = rig.focus.limits_um
-    middle = protocol.focus_um if protocol.focus_um is not None else rig.focus.position_um()
-    offsets = protocol.z.offsets_um() if protocol.z else (0.0,)
-    for value in (middle + offsets[0], middle + offsets[-1]):
-        if not low <= value <= high:
+    planes = protocol.planes_um()
+    for value in {planes[0], planes[-1]}:
+        if value is not None and not low <= value <= high:
             problems.add("focus_um", f"{value:g} µm is outside the focus limits: {low:g} to {high:g}")
 
 
@@ -285,13 +299,12 @@ def _shots(
     protocol: Protocol, roles: tuple[Role, ...], places: list[tuple[float | None, float | None]]
 ) -> Iterator[Shot]:
     """Time outermost, then fields, planes, and the roles of one plane."""
-    offsets = protocol.z.offsets_um() if protocol.z else (0.0,)
+    planes = protocol.planes_um()
     index = 0
     for time in range(protocol.time.loops if protocol.time else 1):
         due_s = time * (protocol.time.interval_s if protocol.time else 0.0)
         for position, (x_um, y_um) in enumerate(places):
-            for z, offset_um in enumerate(offsets):
-                z_um = None if protocol.focus_um is None and protocol.z is None else (protocol.focus_um or 0.0) + offset_um
+            for z, z_um in enumerate(planes):
                 for role in roles:
                     yield Shot(index, role, position, time, z, x_um, y_um, z_um, due_s)
                     index += 1

@@ -139,6 +139,8 @@ class Protocol(Settings):
             raise ValueError(f"a grid of more than 100000 fields, given {self.grid.rows * self.grid.columns}")
         if self.z is not None and self.z.range_um / self.z.step_um > 10_000:
             raise ValueError(f"a stack of more than 10000 planes, given {self.z.range_um / self.z.step_um:.0f}")
+        if self.z is not None and self.focus_um is None:
+            raise ValueError("z needs focus_um, the middle of the stack")
         if self.shots > MAX_SHOTS:
             raise ValueError(f"more than {MAX_SHOTS} bursts, given {self.shots}")
         return self
@@ -147,12 +149,15 @@ class Protocol(Settings):
     def shots(self) -> int:
         """Bursts, references not counted."""
         fields = self.grid.rows * self.grid.columns if self.grid else max(1, len(self.positions))
-        planes = len(self.z.offsets_um()) if self.z else 1
-        return fields * planes * (self.time.loops if self.time else 1)
+        return fields * len(self.planes_um()) * (self.time.loops if self.time else 1)
+
+    def planes_um(self) -> tuple[float | None, ...]:
+        """Focus positions of each field; None: where the focus stands."""
+        if self.focus_um is None or self.z is None:
+            return (self.focus_um,)
+        return tuple(self.focus_um + offset for offset in self.z.offsets_um())
 
 
 def load_protocol(path: Path) -> Protocol:
     """Read a protocol; everything that is wrong with it at once."""
     return load_yaml(path, Protocol)
-
-

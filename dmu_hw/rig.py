@@ -83,7 +83,12 @@ def load_rig(path: Path) -> RigFile:
     for section, name, part in _all_parts(settings):
         if part.connection is not None and (section == "connections" or part.connection not in settings.connections):
             known = ", ".join(settings.connections) or "none"
-            problems.append(Problem(document.where((section, name, "connection")), f"there is no connection {part.connection!r}; there are: {known}"))
+            problems.append(
+                Problem(
+                    document.where((section, name, "connection")),
+                    f"there is no connection {part.connection!r}; there are: {known}",
+                )
+            )
             continue
         try:
             parts[name] = _driver_of(document, section, name, part)
@@ -126,13 +131,16 @@ class Rig:
             mount = Mount(name, self.optics, file.path.parent, link)
             self._parts[name] = driver(settings, mount)
         self.clock: Clock = next(
-            (cast(Clock, part.clock) for part in self._parts.values() if hasattr(part, "clock")), MachineClock()
+            (cast("Clock", part.clock) for part in self._parts.values() if hasattr(part, "clock")), MachineClock()
         )
         self._check_promises()
 
     def _check_promises(self) -> None:
         broken = [
-            Problem(f"{self.file.path}: devices.{role}", f"driver {part.driver!r} does not keep the promise of {PORTS[role].__name__}")
+            Problem(
+                f"{self.file.path}: devices.{role}",
+                f"driver {part.driver!r} does not keep the promise of {PORTS[role].__name__}",
+            )
             for role, part in self.settings.devices.items()
             if not isinstance(self._parts[role], PORTS[role])
         ]
@@ -141,15 +149,15 @@ class Rig:
 
     @property
     def dmd(self) -> Dmd:
-        return cast(Dmd, self._parts["dmd"])
+        return cast("Dmd", self._parts["dmd"])
 
     @property
     def camera(self) -> Camera:
-        return cast(Camera, self._parts["camera"])
+        return cast("Camera", self._parts["camera"])
 
     @property
     def light(self) -> Light:
-        return cast(Light, self._parts["light"])
+        return cast("Light", self._parts["light"])
 
     @property
     def stage(self) -> Stage | None:
@@ -193,7 +201,9 @@ class Rig:
             except Exception as error:  # noqa: BLE001 - one device that fails to close must not keep another open
                 failures.append(error)
         if failures:
-            raise DeviceError(self.settings.name, f"did not close cleanly: {'; '.join(map(str, failures))}") from failures[0]
+            raise DeviceError(
+                self.settings.name, f"did not close cleanly: {'; '.join(map(str, failures))}"
+            ) from failures[0]
 
     @contextmanager
     def opened(self) -> Iterator[Rig]:

@@ -90,7 +90,9 @@ class RunFolder:
         try:
             content: Any = json.loads(self.manifest.read_bytes())
         except FileNotFoundError:
-            raise InputError([Problem(str(self.manifest), "is missing: the run was cut, or this is no run folder")]) from None
+            raise InputError(
+                [Problem(str(self.manifest), "is missing: the run was cut, or this is no run folder")]
+            ) from None
         except ValueError as error:
             raise RunError(f"{self.manifest}: damaged: {error}") from None
         if not isinstance(content, dict) or not isinstance(content.get("files"), dict):

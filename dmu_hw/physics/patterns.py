@@ -33,13 +33,19 @@ class PatternSet(Settings):
         if self.set == "uniform" and self.count != 1:
             raise ValueError(f"uniform light is one pattern: count must be 1, given {self.count}")
         if self.set == "blocks" and (side**2 != self.count or self.camera_pixel % side):
-            raise ValueError(f"blocks need a square count whose root divides camera_pixel {self.camera_pixel}, given {self.count}")
+            raise ValueError(
+                f"blocks need a square count whose root divides camera_pixel {self.camera_pixel}, given {self.count}"
+            )
         if self.set == "hadamard" and (4 ** round(np.log2(side)) != self.count or self.camera_pixel % side):
-            raise ValueError(f"hadamard needs count 1, 4, 16, 64, … whose root divides camera_pixel {self.camera_pixel}, given {self.count}")
+            raise ValueError(
+                f"hadamard needs count 1, 4, 16, 64, … whose root divides camera_pixel {self.camera_pixel}, given {self.count}"
+            )
         if self.set != "random" and (self.tile != 1 or self.superpixel != 1):
             raise ValueError(f"tile and superpixel are for random patterns, given with {self.set}")
         if (self.camera_pixel * self.tile) % self.superpixel:
-            raise ValueError(f"superpixel must divide the tile of {self.camera_pixel * self.tile}, given {self.superpixel}")
+            raise ValueError(
+                f"superpixel must divide the tile of {self.camera_pixel * self.tile}, given {self.superpixel}"
+            )
         return self
 
     def make(self) -> PatternStack:

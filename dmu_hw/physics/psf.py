@@ -56,7 +56,9 @@ def airy(psf: AiryPsf, pixel_um: float, defocus_um: float = 0.0) -> Tensor:
     ring = (torch.arange(_PUPIL_RINGS, dtype=torch.float64) + 0.5) / _PUPIL_RINGS * psf.na
     phase = wavenumber * defocus_um * torch.sqrt(psf.refractive_index**2 - ring**2)
     step_um = pixel_um / (2 * _SUBSAMPLES)
-    table_r = torch.arange(math.ceil((radius + 1) * math.sqrt(2) * pixel_um / step_um) + 2, dtype=torch.float64) * step_um
+    table_r = (
+        torch.arange(math.ceil((radius + 1) * math.sqrt(2) * pixel_um / step_um) + 2, dtype=torch.float64) * step_um
+    )
     bessel = torch.special.bessel_j0(wavenumber * table_r[:, None] * ring[None, :]) * ring
     table = (bessel @ torch.cos(phase)) ** 2 + (bessel @ torch.sin(phase)) ** 2
 

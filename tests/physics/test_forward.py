@@ -59,7 +59,13 @@ def test_the_adjoint_is_the_transpose(chain: str, camera_pixel: int) -> None:
 
 @pytest.mark.parametrize("chain", CHAINS)
 @pytest.mark.parametrize(
-    ("camera_pixel", "phases"), [(d, n) for d in (1, 2, 3, 4, 6, 12) for n in ((1, 1), (2, 1), (2, 2), (3, 2)) if 36 % (d * n[0]) == 0 and 24 % (d * n[1]) == 0]
+    ("camera_pixel", "phases"),
+    [
+        (d, n)
+        for d in (1, 2, 3, 4, 6, 12)
+        for n in ((1, 1), (2, 1), (2, 2), (3, 2))
+        if 36 % (d * n[0]) == 0 and 24 % (d * n[1]) == 0
+    ],
 )
 def test_the_aligned_path_equals_the_general_one(chain: str, camera_pixel: int, phases: tuple[int, int]) -> None:
     forward = Forward(CHAINS[chain], (36, 24), camera_pixel, dtype=DOUBLE)
@@ -80,7 +86,9 @@ def test_the_aligned_path_in_single_precision(camera_pixel: int) -> None:
     tile = binary(4, camera_pixel, camera_pixel).float()
     specimen = random(2, 128, 128).float()
     general = forward.image(specimen, forward.illuminate(tile.tile(1, 128 // camera_pixel, 128 // camera_pixel)))
-    torch.testing.assert_close(Aligned(forward, tile).image(specimen), general, rtol=1e-5, atol=1e-5 * float(general.max()))
+    torch.testing.assert_close(
+        Aligned(forward, tile).image(specimen), general, rtol=1e-5, atol=1e-5 * float(general.max())
+    )
 
 
 def test_a_small_grid_equals_sums_written_out() -> None:

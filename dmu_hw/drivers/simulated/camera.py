@@ -59,7 +59,7 @@ class Camera:
         low, high = self.settings.exposure_ms
         if mode.binning not in self.binnings:
             raise DeviceError(self.name, f"binning must be one of {self.binnings}, given {mode.binning}")
-        if not (0 <= roi.x and 0 <= roi.y and roi.x + roi.width <= columns and roi.y + roi.height <= rows):
+        if not (roi.x >= 0 and roi.y >= 0 and roi.x + roi.width <= columns and roi.y + roi.height <= rows):
             raise DeviceError(self.name, f"{roi} does not fit the sensor of {rows}x{columns} pixels")
         if roi.width % mode.binning or roi.height % mode.binning or roi.width < 1 or roi.height < 1:
             raise DeviceError(self.name, f"{roi} is not a multiple of the binning {mode.binning}")

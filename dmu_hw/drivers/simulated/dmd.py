@@ -59,7 +59,10 @@ class Dmd:
 
     def load(self, frames: BoolArray) -> None:
         if frames.ndim != 3 or frames.shape[1:] != self.shape or frames.dtype != np.bool_:
-            raise DeviceError(self.name, f"wants boolean frames (n, {self.shape[0]}, {self.shape[1]}), given {frames.dtype} {frames.shape}")
+            raise DeviceError(
+                self.name,
+                f"wants boolean frames (n, {self.shape[0]}, {self.shape[1]}), given {frames.dtype} {frames.shape}",
+            )
         if len(frames) > self.memory_frames:
             raise DeviceError(self.name, f"has memory for {self.memory_frames} frames, given {len(frames)}")
         self.stop()
@@ -87,7 +90,9 @@ class Dmd:
         if not order:
             raise DeviceError(self.name, "a sequence needs at least one frame")
         if period_ms is not None and period_ms <= self.settle_ms:
-            raise DeviceError(self.name, f"cannot step every {period_ms} ms: a pattern needs {self.settle_ms} ms to stand")
+            raise DeviceError(
+                self.name, f"cannot step every {period_ms} ms: a pattern needs {self.settle_ms} ms to stand"
+            )
         self._disarm()
         keys = [self._frame(index) for index in order]
         if self._world.faults.strikes("shifted_sequence"):
@@ -149,4 +154,3 @@ class Dmd:
             return
         history.set_mirrors(time_ms + self.settings.dark_ms, mixed)
         history.set_mirrors(time_ms + self.settle_ms, after)
-

@@ -101,7 +101,7 @@ class Focus:
 
 
 def _travel(world: World, name: str, duration_ms: float, timeout_ms: float) -> None:
-    if duration_ms and world.faults.strikes("stuck_busy") or duration_ms > timeout_ms:
+    if (duration_ms and world.faults.strikes("stuck_busy")) or duration_ms > timeout_ms:
         world.clock.sleep_ms(timeout_ms)
         raise DeviceTimeout(name, f"still busy after {timeout_ms:g} ms")
     world.clock.sleep_ms(duration_ms)

@@ -1,0 +1,63 @@
+"""What the simulated specimen looked like, kept beside a run so that people can see how good an image is."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Protocol, runtime_checkable
+
+from dmu_hw.data import Float32Array
+from dmu_hw.omezarr import Image, Store
+from dmu_hw.plan import Plan, Shot
+from dmu_hw.ports import Roi
+from dmu_hw.rig import Rig
+from dmu_hw.writer import field_corners, time_step_s, z_step_um
+
+_KEPT_BURSTS = 64
+"""Memory is bounded: of a longer run the truth of the first bursts is kept."""
+
+
+class Scene(Protocol):
+    """A look at the specimen itself."""
+
+    @property
+    def image(self) -> Float32Array: ...
+
+
+@runtime_checkable
+class Simulated(Protocol):
+    """A connection that knows what is really there."""
+
+    def scene(self, roi: Roi) -> Scene: ...
+
+
+class Truth:
+    """The specimen at the place and time of each burst."""
+
+    def __init__(self, world: Simulated, roi: Roi) -> None:
+        self._world = world
+        self._roi = roi
+        self.images: dict[tuple[int, int, int], Float32Array] = {}
+        """By field, time and plane."""
+
+    def look(self, shot: Shot) -> None:
+        if shot.role == "patterns" and len(self.images) < _KEPT_BURSTS:
+            self.images[shot.position, shot.time, shot.z] = self._world.scene(self._roi).image
+
+    def save(self, path: Path, plan: Plan) -> None:
+        pixel_um = plan.optics.object_pixel_um
+        shape = (plan.times, 1, plan.planes, *plan.protocol.field_px)
+        images = [
+            Image(name, shape, "float32", pixel_um, z_step_um(plan), time_step_s(plan), corner, ["truth"], (0.0, 1.0))
+            for name, corner in field_corners(plan, pixel_um)
+        ]
+        store = Store.create(path, images, {})
+        for (field, time, plane), image in self.images.items():
+            store.array(field)[time, 0, plane] = image
+
+
+def truth_of(rig: Rig, plan: Plan) -> Truth | None:
+    """The truth behind a simulated rig; None for a real one."""
+    for link in rig.connections:
+        if isinstance(link, Simulated):
+            return Truth(link, plan.roi)
+    return None

@@ -1,0 +1,127 @@
+"""OME-Zarr 0.5 stores: one image a field, axes (t, c, z, y, x), one chunk a burst. c is the pattern."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import zarr
+
+from dmu_hw.errors import InputError, Problem
+
+AXES = [
+    {"name": "t", "type": "time", "unit": "second"},
+    {"name": "c", "type": "channel"},
+    {"name": "z", "type": "space", "unit": "micrometer"},
+    {"name": "y", "type": "space", "unit": "micrometer"},
+    {"name": "x", "type": "space", "unit": "micrometer"},
+]
+
+
+@dataclass(frozen=True)
+class Image:
+    """What one field of a store looks like."""
+
+    name: str
+    shape: tuple[int, int, int, int, int]
+    """(t, c, z, y, x)."""
+    dtype: str
+    pixel_um: float
+    z_step_um: float
+    time_step_s: float
+    corner_um: tuple[float, float, float]
+    """Middle of the first pixel in stage coordinates, (z, y, x)."""
+    channels: Sequence[str]
+    display: tuple[float, float]
+    """Grey levels to show as black and white at first."""
+
+    def attributes(self) -> dict[str, Any]:
+        """OME metadata of the image's group."""
+        scale = [self.time_step_s, 1.0, self.z_step_um, self.pixel_um, self.pixel_um]
+        move = [0.0, 0.0, *self.corner_um]
+        transformations = [{"type": "scale", "scale": scale}, {"type": "translation", "translation": move}]
+        low, high = self.display
+        window = {"min": low, "max": high, "start": low, "end": high}
+        channels = [{"label": label, "color": "FFFFFF", "active": True, "window": window} for label in self.channels]
+        return {
+            "ome": {
+                "version": "0.5",
+                "multiscales": [
+                    {
+                        "name": self.name,
+                        "axes": AXES,
+                        "datasets": [{"path": "0", "coordinateTransformations": transformations}],
+                    }
+                ],
+                "omero": {"channels": channels, "rdefs": {"model": "greyscale"}},
+            }
+        }
+
+
+class Store:
+    """A folder of images: `0`, `1`, … one for each field, as bioformats2raw lays them out."""
+
+    def __init__(self, path: Path, *, mode: str = "r") -> None:
+        self.path = path
+        if mode == "r" and not (path / "zarr.json").is_file():
+            raise InputError([Problem(str(path), "is no OME-Zarr store")])
+        self.root = zarr.open_group(path, mode=cast("Any", mode), zarr_format=3)
+
+    @classmethod
+    def create(cls, path: Path, images: Sequence[Image], facts: dict[str, Any]) -> Store:
+        """A new store, all images black; `facts` go into the attributes under `dmu`."""
+        store = cls(path, mode="w-")
+        store.root.attrs.update({"ome": {"version": "0.5", "bioformats2raw.layout": 3}, "dmu": facts})
+        series = store.root.create_group("OME")
+        series.attrs.update({"ome": {"version": "0.5", "series": [str(i) for i in range(len(images))]}})
+        for index, image in enumerate(images):
+            group = store.root.create_group(str(index))
+            group.attrs.update(image.attributes())
+            group.create_array(
+                "0",
+                shape=image.shape,
+                chunks=(1, image.shape[1], 1, *image.shape[3:]),
+                dtype=image.dtype,
+                dimension_names=["t", "c", "z", "y", "x"],
+                fill_value=math.nan if image.dtype.startswith("float") else 0,
+            )
+            # when each frame was exposed; NaN where it is missing
+            group.create_array(
+                "time_ms", shape=image.shape[:3], chunks=(1, *image.shape[1:3]), dtype="float64", fill_value=math.nan
+            )
+        return store
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        return cast("dict[str, Any]", dict(cast("Any", self.root.attrs.get("dmu", {}))))
+
+    def __len__(self) -> int:
+        series = cast("Any", self.root["OME"].attrs["ome"])
+        return len(series["series"])
+
+    def array(self, field: int) -> zarr.Array[Any]:
+        """(t, c, z, y, x) of one field."""
+        return cast("zarr.Array[Any]", self.root[f"{field}/0"])
+
+    def times(self, field: int) -> zarr.Array[Any]:
+        """(t, c, z) of one field, milliseconds on the rig's clock."""
+        return cast("zarr.Array[Any]", self.root[f"{field}/time_ms"])
+
+    def attributes(self, field: int) -> dict[str, Any]:
+        return dict(cast("Any", self.root[str(field)].attrs))
+
+    def burst(self, field: int, time: int, plane: int) -> np.ndarray[Any, Any]:
+        """(c, y, x) of one burst."""
+        return np.asarray(self.array(field)[time, :, plane])
+
+
+def chunk_place(relative: str) -> tuple[int, int, int] | None:
+    """(field, time, plane) of a chunk file within a store, if it is one of pixels."""
+    parts = relative.split("/")
+    if len(parts) != 8 or parts[1:3] != ["0", "c"]:
+        return None
+    return int(parts[0]), int(parts[3]), int(parts[5])

@@ -1,0 +1,122 @@
+"""Spool and journal → OME-Zarr, behind the run, checked against the journal before the spool may go."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+
+from dmu_hw.errors import RunError
+from dmu_hw.journal import Line, crc32c, read_journal
+from dmu_hw.omezarr import Image, Store
+from dmu_hw.plan import Plan, Role, Shot, Take
+from dmu_hw.runfolder import RunFolder
+from dmu_hw.spool import SpoolReader
+
+Progress = Callable[[int, int], None]
+"""Called with how many bursts are done and how many there are."""
+
+
+def write_stores(run: RunFolder, plan: Plan, progress: Progress | None = None) -> None:
+    """Copy every burst of the journal into its store, read it back, and compare."""
+    stores = {
+        role: Store.create(_part(run, role), _images(plan, take), _facts(plan, take))
+        for role, take in plan.takes.items()
+    }
+    reader = SpoolReader(run.spool)
+    done = 0
+    try:
+        for lines in bursts(run.journal):
+            shot = plan.shots[lines[0]["shot"]]
+            _copy(stores[shot.role], plan.takes[shot.role], shot, lines, reader)
+            done += 1
+            if progress is not None:
+                progress(done, len(plan.shots))
+    finally:
+        reader.close()
+    for role in plan.takes:
+        _part(run, role).rename(run.frames_of(role))
+    if not plan.protocol.keep_spool:
+        shutil.rmtree(run.spool)
+
+
+def bursts(journal: Path) -> Iterator[list[Line]]:
+    """The frame and missing lines of each sealed burst, burst by burst."""
+    pending: dict[int, list[Line]] = {}
+    for line in read_journal(journal):
+        if line["kind"] in ("frame", "missing"):
+            pending.setdefault(line["shot"], []).append(line)
+        elif line["kind"] == "sealed":
+            for shot in line["shots"]:
+                yield pending.pop(shot)
+
+
+def _copy(store: Store, take: Take, shot: Shot, lines: list[Line], reader: SpoolReader) -> None:
+    """One burst; frames that are missing stay black, with no time."""
+    stack = np.zeros((take.stack.count, *take.mode.shape), dtype=np.uint16)
+    times = np.full(take.stack.count, np.nan)
+    frames = [line for line in lines if line["kind"] == "frame"]
+    for line in frames:
+        stack[line["pattern"]] = reader.frame(line)
+        times[line["pattern"]] = line["time_ms"]
+    place = (shot.time, slice(None), shot.z)
+    store.array(shot.position)[place] = stack
+    store.times(shot.position)[place] = times
+    back = store.burst(shot.position, shot.time, shot.z)
+    for line in frames:
+        if crc32c(np.ascontiguousarray(back[line["pattern"]], dtype="<u2").tobytes()) != line["crc32c_pixels"]:
+            raise RunError(f"{store.path}: shot {shot.index}, pattern {line['pattern']} was not stored as it was taken")
+
+
+def _part(run: RunFolder, role: Role) -> Path:
+    """A store that is not whole yet says so in its name."""
+    path = run.frames_of(role)
+    return path.with_name(path.name + ".part")
+
+
+def _facts(plan: Plan, take: Take) -> dict[str, object]:
+    return {
+        "role": take.role,
+        "patterns": take.stack.name,
+        "pattern_hashes": list(take.stack.hashes),
+        "camera_pixel": take.mode.binning * plan.optics.sensor_ratio,
+        "power_mw": take.power_mw,
+        "exposure_ms": take.mode.exposure_ms,
+    }
+
+
+def _images(plan: Plan, take: Take) -> list[Image]:
+    rows, columns = take.mode.shape
+    pixel_um = take.mode.binning * plan.optics.sensor_pixel_um
+    shape = (plan.times, take.stack.count, plan.planes, rows, columns)
+    labels = [f"{take.stack.name} {index} {pattern}" for index, pattern in enumerate(take.stack.hashes)]
+    offset = plan.optics.sensor.offset_adu
+    full = take.mode.binning**2 * plan.optics.photons_per_pixel(take.power_mw, take.mode.exposure_ms)
+    white = min(plan.optics.sensor.largest_adu, offset + 0.4 * full * plan.optics.sensor.gain_adu_per_e)
+    return [
+        Image(name, shape, "uint16", pixel_um, z_step_um(plan), time_step_s(plan), corner, labels, (offset, white))
+        for name, corner in field_corners(plan, pixel_um)
+    ]
+
+
+def z_step_um(plan: Plan) -> float:
+    return plan.protocol.z.step_um if plan.protocol.z else 1.0
+
+
+def time_step_s(plan: Plan) -> float:
+    return (plan.protocol.time.interval_s or 1.0) if plan.protocol.time else 1.0
+
+
+def field_corners(plan: Plan, pixel_um: float) -> Iterator[tuple[str, tuple[float, float, float]]]:
+    """Name and first pixel of every field in stage coordinates, (z, y, x)."""
+    firsts: dict[int, Shot] = {}
+    for shot in plan.shots:
+        firsts.setdefault(shot.position, shot)
+    names = [place.name for place in plan.protocol.positions]
+    for position, shot in sorted(firsts.items()):
+        name = (names[position] if names else None) or f"field {position}"
+        x = (shot.x_um or 0.0) + plan.corner_um[0] + pixel_um / 2
+        y = (shot.y_um or 0.0) + plan.corner_um[1] + pixel_um / 2
+        yield name, (shot.z_um or 0.0, y, x)
