@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import ValidationError
+from pydantic import Field, ValidationError
 from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
@@ -33,7 +33,7 @@ class Header(Settings):
     name: str
     model: str
     """Inverse model, a plug-in of dmu_hw.models."""
-    model_settings: dict[str, Any] = {}
+    model_settings: dict[str, Any] = Field(default_factory=dict)
     patterns_name: str
     pattern_hashes: tuple[str, ...]
     tile_px: tuple[Count, Count]
@@ -45,7 +45,7 @@ class Header(Settings):
     dose_mj_cm2: NonNegative
     trained_on: str = ""
     """What the inverse was computed from: a specimen and its hash."""
-    metrics: dict[str, float] = {}
+    metrics: dict[str, float] = Field(default_factory=dict)
     command: str = ""
     software: str = f"dmu-hw {__version__}"
 

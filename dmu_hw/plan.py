@@ -187,7 +187,8 @@ def _window(protocol: Protocol, rig: Rig, optics: Optics, stack: PatternStack, p
     if height > rows or width > columns:
         problems.add(
             "field_px",
-            f"the sensor has {rows * ratio}x{columns * ratio} object pixels, given {protocol.field_px[0]}x{protocol.field_px[1]}",
+            f"the sensor has {rows * ratio}x{columns * ratio} object pixels, given "
+            f"{protocol.field_px[0]}x{protocol.field_px[1]}",
         )
     return Roi((columns - width) // 2, (rows - height) // 2, width, height)
 

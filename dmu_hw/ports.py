@@ -3,8 +3,8 @@
 A driver is a module with classes named after the ports (`Dmd`, `Camera`, …), and `Connection` where several devices
 share a link. Each class has its `Settings` (what the rig YAML may say) and is built from them and a `Mount`; building
 one touches no hardware, `open` does. What is asked for planning (shapes, limits, times) is answered before `open`,
-from the settings; `open` checks that the device agrees. Every failure is a `DeviceError` that names the device. `close` may be called at
-any time, more than once, and leaves light off and mirrors dark.
+from the settings; `open` checks that the device agrees. Every failure is a `DeviceError` that names the device.
+`close` may be called at any time, more than once, and leaves light off and mirrors dark.
 """
 
 from __future__ import annotations

@@ -25,7 +25,7 @@ from dmu_hw.writer import Progress, field_corners, time_step_s, z_step_um
 
 
 class Model(Protocol):
-    """The promise of a plug-in in dmu_hw.models: its class `Model`. What a YAML may say of it is its class `Settings`."""
+    """The promise of the class `Model` of a plug-in in dmu_hw.models; its `Settings` are what a YAML may say."""
 
     def __init__(self, weights: Weights, stack: PatternStack, device: torch.device | str = "cpu") -> None: ...
 

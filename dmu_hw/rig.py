@@ -48,7 +48,7 @@ class RigSettings(Settings):
     name: Name
     optics: Optics
     """What is believed of the microscope where no calibration says otherwise."""
-    connections: dict[Name, Part] = {}
+    connections: dict[Name, Part] = Field(default_factory=dict)
     devices: dict[Role, Part]
     stepping: Literal["dmd", "camera", "software"]
     """Who sets the pace of a burst: the DMD triggers the camera, the camera triggers the DMD, or this program."""
@@ -75,11 +75,9 @@ def load_rig(path: Path) -> RigFile:
     text = read_text(path)
     document = parse_yaml(text, path)
     settings = validate(document, RigSettings)
-    problems: list[Problem] = []
+    absent = [role for role in _REQUIRED if role not in settings.devices]
+    problems = [Problem(document.where(("devices",)), f"device {role!r} is missing") for role in absent]
     parts: dict[str, tuple[type, Settings, Part]] = {}
-    for role in _REQUIRED:
-        if role not in settings.devices:
-            problems.append(Problem(document.where(("devices",)), f"device {role!r} is missing"))
     for section, name, part in _all_parts(settings):
         if part.connection is not None and (section == "connections" or part.connection not in settings.connections):
             known = ", ".join(settings.connections) or "none"
@@ -192,7 +190,8 @@ class Rig:
 
     def close(self) -> None:
         """Light first, then the rest in the reverse order; every part gets its turn, whatever the others do."""
-        order = sorted(reversed(self._opened), key=lambda name: name != "light")
+        opened = self._opened[::-1]
+        order = [name for name in opened if name == "light"] + [name for name in opened if name != "light"]
         self._opened = []
         failures: list[Exception] = []
         for name in order:

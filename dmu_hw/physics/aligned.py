@@ -21,7 +21,7 @@ class Aligned:
     """`Forward.image` for one tile of patterns, as strided convolutions; equal to it to rounding."""
 
     def __init__(self, forward: Forward, tile: Tensor, power_mw: float = 0.0) -> None:
-        """`tile` is (pattern, y, x), both sides a multiple of the camera pixel; it is anchored at the field's corner."""
+        """`tile` is (pattern, y, x), its sides multiples of the camera pixel; it begins at the field's corner."""
         optics = forward.optics
         if not optics.sample_to_sensor.is_identity:
             raise ValueError("the aligned path needs an undistorted camera: sample_to_sensor must be the identity")

@@ -14,7 +14,8 @@ def blur(field: Tensor, kernel: Tensor, *, periodic: bool = False) -> Tensor:
     reach_y, reach_x = kernel.shape[0] // 2, kernel.shape[1] // 2
     size = (rows, columns) if periodic else (_fast(rows + 2 * reach_y), _fast(columns + 2 * reach_x))
     spectrum = torch.fft.rfft2(field, s=size) * torch.fft.rfft2(_centred_at_origin(kernel, size))
-    return torch.fft.irfft2(spectrum, s=size)[..., :rows, :columns]
+    blurred: Tensor = torch.fft.irfft2(spectrum, s=size)[..., :rows, :columns]
+    return blurred
 
 
 def blur_adjoint(field: Tensor, kernel: Tensor, *, periodic: bool = False) -> Tensor:

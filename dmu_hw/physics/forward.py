@@ -8,6 +8,8 @@ much faster for patterns that repeat with the camera pixel.
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -51,7 +53,7 @@ class Forward:
         profile = optics.profile.at(self.x_um[None, :], self.y_um[:, None])
         self.profile = torch.from_numpy(profile).to(dtype=dtype, device=device).expand(shape_px)
 
-    def _positions(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    def _positions(self) -> tuple[NDArray[Any], NDArray[Any]]:
         rows, columns = self.shape_px
         x_um = (np.arange(columns) - (columns - 1) / 2) * self.pixel_um + self.centre_um[0]
         y_um = (np.arange(rows) - (rows - 1) / 2) * self.pixel_um + self.centre_um[1]
@@ -60,7 +62,7 @@ class Forward:
     # ---------------------------------------------------------------- light that reaches the specimen
 
     def deliver(self, patterns: Tensor, *, periodic: bool = True) -> Tensor:
-        """Patterns on this grid → relative intensity without the profile. Beyond the field they repeat, or it is dark."""
+        """Patterns on this grid → relative intensity without the profile; beyond the field they repeat or it is dark."""
         lit = leak(patterns, self.optics.mirrors.leakage)
         return blur(lit, self.excitation, periodic=periodic)
 

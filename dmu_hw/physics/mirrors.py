@@ -57,7 +57,8 @@ class LearnedPatterns(nn.Module):
     def logits(self) -> Tensor:
         """One value a super-pixel, (pattern, y, x)."""
         if self.parametrisation == "fourier":
-            return torch.fft.ifft2(torch.view_as_complex(self.weights), norm="ortho").real
+            logits: Tensor = torch.fft.ifft2(torch.view_as_complex(self.weights), norm="ortho").real
+            return logits
         return self.weights
 
     def forward(self, slope: float = 1.0) -> Tensor:

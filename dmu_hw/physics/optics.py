@@ -156,7 +156,8 @@ class Optics(Settings):
     @property
     def sensor_ratio(self) -> int:
         """Object pixels along the side of an unbinned camera pixel."""
-        return round(self.sensor_pixel_um / self.object_pixel_um)
+        ratio: float = self.sensor_pixel_um / self.object_pixel_um
+        return round(ratio)
 
     def photons_per_pixel(self, power_mw: float, exposure_ms: float) -> float:
         """Photons from one object pixel of dye of brightness 1 in full light."""

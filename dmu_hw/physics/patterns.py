@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Annotated, Literal
 
 import numpy as np
@@ -38,7 +39,8 @@ class PatternSet(Settings):
             )
         if self.set == "hadamard" and (4 ** round(np.log2(side)) != self.count or self.camera_pixel % side):
             raise ValueError(
-                f"hadamard needs count 1, 4, 16, 64, … whose root divides camera_pixel {self.camera_pixel}, given {self.count}"
+                f"hadamard needs count 1, 4, 16, 64, … whose root divides camera_pixel {self.camera_pixel}, "
+                f"given {self.count}"
             )
         if self.set != "random" and (self.tile != 1 or self.superpixel != 1):
             raise ValueError(f"tile and superpixel are for random patterns, given with {self.set}")
@@ -77,7 +79,7 @@ class PatternSet(Settings):
 
 
 def _blocks_along(count: int) -> int:
-    return round(count**0.5)
+    return math.isqrt(count)
 
 
 def _enlarged(masks: BoolArray, factor: int) -> BoolArray:

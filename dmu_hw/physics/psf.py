@@ -40,7 +40,7 @@ def gaussian(sigma_px: Tensor, radius_px: int | None = None) -> Tensor:
         return torch.ones(1, 1, dtype=sigma_px.dtype, device=sigma_px.device)
     radius = math.ceil(_GAUSSIAN_REACH * width) if radius_px is None else radius_px
     edges = torch.arange(-radius, radius + 2, dtype=sigma_px.dtype, device=sigma_px.device) - 0.5
-    line = torch.special.erf(edges / (sigma_px * math.sqrt(2))).diff()
+    line: Tensor = torch.special.erf(edges / (sigma_px * math.sqrt(2))).diff()
     line = line / line.sum()
     return line[:, None] * line[None, :]
 

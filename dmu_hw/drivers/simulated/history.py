@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import bisect
+import itertools
 from collections import defaultdict
 from dataclasses import dataclass
 from typing import TypeVar
@@ -48,7 +49,7 @@ class History:
         """What reached the sample between two moments, one entry for each frame and power."""
         cuts = sorted({start_ms, stop_ms, *(t for t, _ in (*self._mirrors, *self._power) if start_ms < t < stop_ms)})
         gathered: defaultdict[tuple[str | None, float], float] = defaultdict(float)
-        for begin, end in zip(cuts[:-1], cuts[1:], strict=True):
+        for begin, end in itertools.pairwise(cuts):
             power = self._power[bisect.bisect_right(self._power, begin, key=lambda event: event[0]) - 1][1]
             if power > 0:
                 for frame, part in self.mirrors_at(begin):

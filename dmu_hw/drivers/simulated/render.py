@@ -135,7 +135,7 @@ class Renderer:
 
     def _bleach(self, view: View, centre_um: tuple[float, float], lit: Tensor, part: Light) -> None:
         if self.truth.dye.bleach_dose_mj_cm2 is not None:
-            dose = lit.numpy() * self.truth.dose_mj_cm2(part.power_mw, part.duration_ms)
+            dose = lit.numpy() * np.float32(self.truth.dose_mj_cm2(part.power_mw, part.duration_ms))
             self.dose.add(centre_um, dose, view.forward.pixel_um)
 
     def _sensor(self, mode: CameraMode, exposure_ms: float) -> SensorModel:

@@ -28,7 +28,7 @@ class WorldSettings(Settings):
     seed: Annotated[int, Field(ge=0)] = 1
     """The same seed, the same world: specimen, chip and noise, bit for bit."""
     specimen: Specimen
-    truth: dict[str, Any] = {}
+    truth: dict[str, Any] = Field(default_factory=dict)
     """Numbers of `optics` that are otherwise in truth, in the same layout; the rest is as believed."""
     oversampling: Annotated[int, Field(ge=1, le=4)] = 2
     """Pixels of the rendering along one object pixel."""
@@ -141,12 +141,14 @@ def _merged(base: dict[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
     merged = dict(base)
     for key, value in changes.items():
         old = merged.get(key)
-        same_kind = (
+        if (
             isinstance(old, dict)
             and isinstance(value, Mapping)
             and value.get("kind", old.get("kind")) == old.get("kind")
-        )
-        merged[key] = _merged(old, value) if same_kind else value
+        ):
+            merged[key] = _merged(old, value)
+        else:
+            merged[key] = value
     return merged
 
 

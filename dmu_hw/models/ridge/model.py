@@ -127,11 +127,11 @@ class _Fit:
         noise = (mean_signal * self.per_signal + self.dark_variance_e) / self.per_signal**2
         first = self.aligned.reach + self.settings.reach * self.side
         block = covered[:, first : first + self.side, first : first + self.side].flatten(1)
-        solved = torch.linalg.solve(signal_covariance + torch.diag(noise), block)
+        solved: Tensor = torch.linalg.solve(signal_covariance + torch.diag(noise), block)
         return solved.T.reshape(self.side**2, width, width, count).permute(0, 3, 1, 2)
 
     def _placed(self, i: int, j: int) -> Tensor:
-        """Collection kernels of all neighbours and patterns on the torus, (neighbour y · neighbour x · pattern, y, x)."""
+        """Collection kernels of all neighbours and patterns on the torus, (neighbour · pattern, y, x)."""
         width, (ny, nx) = 2 * self.settings.reach + 1, self.aligned.phases
         window = self.kernels.shape[-1]
         placed = torch.zeros(width, width, self.kernels.shape[2], self.size, self.size, dtype=torch.float64)
