@@ -5,6 +5,7 @@ What holds an array is compared by identity: == on arrays has no one answer."""
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -14,6 +15,8 @@ from numpy.typing import NDArray
 BoolArray = NDArray[np.bool_]
 Float32Array = NDArray[np.float32]
 Uint16Array = NDArray[np.uint16]
+Progress = Callable[[int, int], None]
+"""Called with how much is done and how much there is."""
 
 
 @dataclass(frozen=True, eq=False)

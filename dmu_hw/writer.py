@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 
+from dmu_hw.data import Progress
 from dmu_hw.errors import RunError
 from dmu_hw.journal import Line, crc32c, read_journal
 from dmu_hw.omezarr import Image, Store
 from dmu_hw.plan import Plan, Role, Shot, Take
 from dmu_hw.runfolder import RunFolder
 from dmu_hw.spool import SpoolReader
-
-Progress = Callable[[int, int], None]
-"""Called with how many bursts are done and how many there are."""
 
 
 def write_stores(run: RunFolder, plan: Plan, progress: Progress | None = None) -> None:

@@ -15,6 +15,7 @@ from dmu_hw.engine import Counts, Engine
 from dmu_hw.errors import InputError, Problem
 from dmu_hw.files import write_whole
 from dmu_hw.journal import Journal
+from dmu_hw.omezarr import Store
 from dmu_hw.plan import Plan, Price
 from dmu_hw.runfolder import RunFolder, new_run
 from dmu_hw.spool import Spool
@@ -142,11 +143,12 @@ def _acquire(run: RunFolder, session: Session, output: Output) -> tuple[Counts, 
 def _reconstruct(
     run: RunFolder, session: Session, bundle: Bundle, truth: Truth | None, output: Output
 ) -> dict[str, float]:
-    from dmu_hw.cli.judge import judge  # noqa: PLC0415 - torch
+    from dmu_hw.cli.judge import judge, window_of  # noqa: PLC0415 - torch
     from dmu_hw.reconstruct import reconstruct_run  # noqa: PLC0415
 
     with output.progress("reconstructing") as progress:
-        reconstruct_run(run, session.plan, bundle, progress)
+        window = window_of(session.plan, "patterns")
+        reconstruct_run(Store(run.frames), run.reconstruction, bundle, window, progress)
     if truth is None:
         return {}
     truth.save(run.truth, session.plan)

@@ -8,7 +8,8 @@ from dmu_hw.cli.session import Session
 from dmu_hw.cli.truth import Truth
 from dmu_hw.metrics import mse
 from dmu_hw.omezarr import Store
-from dmu_hw.reconstruct import Calibrated, Reconstructor, enlarged
+from dmu_hw.plan import Plan, Role
+from dmu_hw.reconstruct import Calibrated, Reconstructor, Window, enlarged
 from dmu_hw.runfolder import RunFolder
 
 
@@ -23,26 +24,30 @@ def judge(run: RunFolder, session: Session, truth: Truth) -> dict[str, float]:
     return {f"PSNR {name} / dB": _db(values) for name, values in errors.items() if np.isfinite(values).any()}
 
 
+def window_of(plan: Plan, role: Role) -> Window:
+    """How a plan looks at the sample in one of its roles."""
+    take = plan.takes[role]
+    field_px = plan.protocol.field_px
+    return Window(plan.optics, field_px, plan.centre_um, take.power_mw, take.mode.exposure_ms)
+
+
 def _plain_errors(run: RunFolder, session: Session, truth: Truth) -> dict[str, list[float]]:
     """The plain camera's frames, enlarged, and decoded by the same inverse model."""
     plan, take = session.plan, session.plan.takes["plain"]
     side = take.mode.binning * plan.optics.sensor_ratio
-    calibrated = Calibrated(plan.optics, plan.protocol.field_px, side, plan.centre_um)
+    window = window_of(plan, "plain")
+    calibrated = Calibrated(window, side)
     errors: dict[str, list[float]] = {"plain camera, bicubic": []}
     decoder = None
     if session.protocol.inverse is not None:
-        stack = take.stack_on(side)
-        bundle = session.fitted(stack, take.mode.exposure_ms)
-        decoder = Reconstructor(bundle, plan.optics, plan.protocol.field_px, plan.centre_um)
+        decoder = Reconstructor(session.fitted(take.stack_on(side), take.mode.exposure_ms), window)
         errors["plain camera, same inverse"] = []
     store = Store(run.frames_of("plain"))
     for (field, time, plane), image in truth.images.items():
         frame = store.burst(field, time, plane)
-        exposure_ms = take.mode.exposure_ms
-        errors["plain camera, bicubic"].append(mse(enlarged(calibrated, frame[0], take.power_mw, exposure_ms), image))
+        errors["plain camera, bicubic"].append(mse(enlarged(calibrated, frame[0]), image))
         if decoder is not None:
-            decoded = decoder.image(frame, take.power_mw, exposure_ms)
-            errors["plain camera, same inverse"].append(mse(decoded, image))
+            errors["plain camera, same inverse"].append(mse(decoder.image(frame), image))
     return errors
 
 

@@ -62,7 +62,7 @@ class Forward:
     # ---------------------------------------------------------------- light that reaches the specimen
 
     def deliver(self, patterns: Tensor, *, periodic: bool = True) -> Tensor:
-        """Patterns on this grid → relative intensity without the profile; beyond the field they repeat or it is dark."""
+        """Patterns on this grid → relative intensity without the profile; beyond the field they repeat, or dark."""
         lit = leak(patterns, self.optics.mirrors.leakage)
         return blur(lit, self.excitation, periodic=periodic)
 

@@ -120,7 +120,7 @@ class Sensor(Settings):
 
     @property
     def largest_adu(self) -> int:
-        return 2**self.bits - 1
+        return (1 << self.bits) - 1
 
     def read_noise_of(self, binning: int) -> float:
         """Read noise of one binned pixel in electrons."""
