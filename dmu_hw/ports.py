@@ -12,10 +12,10 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Literal, Protocol, runtime_checkable
 
 from dmu_hw.data import BoolArray, Uint16Array
+from dmu_hw.files import Document
 from dmu_hw.physics.optics import Optics
 
 
@@ -43,7 +43,8 @@ class Mount:
 
     name: str
     optics: Optics
-    folder: Path
+    document: Document
+    """What the rig YAML says of it: refusals name file, line and key."""
     connection: object | None = None
 
 
@@ -111,7 +112,8 @@ class Dmd(Device, Protocol):
         """Expected time to load so many frames."""
 
     def load(self, frames: BoolArray) -> None:
-        """Fill the memory with frames (n, y, x), True sends light to the sample."""
+        """Fill the memory with frames (n, y, x), True sends light to the sample. All mirrors off; if the frames are
+        refused, the memory is empty."""
 
     def show(self, index: int | None) -> None:
         """Show one frame of the memory and hold it; None: all mirrors off."""
@@ -121,7 +123,7 @@ class Dmd(Device, Protocol):
         stands; with None, a step whenever the camera ends an exposure."""
 
     def stop(self) -> None:
-        """End a sequence; all mirrors off."""
+        """End a sequence, also in the middle of it; all mirrors off."""
 
     def shown(self) -> tuple[int, ...] | None:
         """Frames that the sequence has shown since `start`, read back; None if the device cannot tell."""
@@ -183,9 +185,13 @@ class Stage(Device, Protocol):
         """(lowest, highest) in x and in y."""
 
     def move_um(self, x_um: float, y_um: float, timeout_ms: float) -> None:
-        """Go there and arrive; DeviceTimeout if it does not."""
+        """Bring the point (x, y) of the specimen onto the optical axis and arrive; DeviceTimeout if it does not.
 
-    def position_um(self) -> tuple[float, float]: ...
+        A move to larger x takes what is seen to the left in the image, a move to larger y takes it up.
+        """
+
+    def position_um(self) -> tuple[float, float]:
+        """Where it was sent last."""
 
     def travel_ms(self, distance_um: float) -> float:
         """Expected time for a move."""

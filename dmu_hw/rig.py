@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import inspect
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,7 +20,6 @@ from dmu_hw.ports import PORTS, Camera, Clock, Device, Dmd, Focus, Light, Machin
 
 Role = Literal["dmd", "camera", "light", "stage", "focus"]
 _REQUIRED: tuple[Role, ...] = ("dmd", "camera", "light")
-Range = tuple[float, float]
 
 
 class Part(Settings):
@@ -56,14 +56,25 @@ class RigSettings(Settings):
 
 
 @dataclass(frozen=True)
+class PartFile:
+    """What a rig YAML says of one device or connection, checked against its driver."""
+
+    driver: type
+    settings: Settings
+    connection: str | None
+    promise: type
+    document: Document
+
+
+@dataclass(frozen=True)
 class RigFile:
     """A rig YAML that has been read and checked, drivers' settings included; nothing is connected."""
 
     path: Path
     text: str
     settings: RigSettings
-    parts: dict[str, tuple[type, Settings, Part]]
-    """Connections and devices: class, its checked settings, what the YAML says."""
+    parts: dict[str, PartFile]
+    """Connections, then devices."""
 
     @property
     def hash(self) -> str:
@@ -74,45 +85,65 @@ def load_rig(path: Path) -> RigFile:
     """Read a rig YAML; everything that is wrong with it at once."""
     text = read_text(path)
     document = parse_yaml(text, path)
-    settings = validate(document, RigSettings)
-    absent = [role for role in _REQUIRED if role not in settings.devices]
-    problems = [Problem(document.where(("devices",)), f"device {role!r} is missing") for role in absent]
-    parts: dict[str, tuple[type, Settings, Part]] = {}
-    for section, name, part in _all_parts(settings):
-        if part.connection is not None and (section == "connections" or part.connection not in settings.connections):
-            known = ", ".join(settings.connections) or "none"
-            problems.append(
-                Problem(
-                    document.where((section, name, "connection")),
-                    f"there is no connection {part.connection!r}; there are: {known}",
-                )
-            )
-            continue
+    problems: list[Problem] = []
+    settings: RigSettings | None = None
+    try:
+        settings = validate(document, RigSettings)
+    except InputError as error:
+        problems.extend(error.problems)
+    parts: dict[str, PartFile] = {}
+    for section, name in _drivable(document):
+        problems.extend(_miswired(document, section, name))
         try:
-            parts[name] = _driver_of(document, section, name, part)
+            parts[name] = _part(document, section, name)
         except InputError as error:
             problems.extend(error.problems)
-    if problems:
+    if settings is not None:
+        absent = [role for role in _REQUIRED if role not in settings.devices]
+        problems.extend(Problem(document.where(("devices",)), f"device {role!r} is missing") for role in absent)
+    if problems or settings is None:
         raise InputError(problems)
     return RigFile(path, text, settings, parts)
 
 
-def _all_parts(settings: RigSettings) -> Iterator[tuple[str, str, Part]]:
-    for name, part in settings.connections.items():
-        yield "connections", name, part
-    for role, part in settings.devices.items():
-        yield "devices", role, part
+def _drivable(document: Document) -> Iterator[tuple[str, str]]:
+    """Section and name of all that names a driver, whatever else may be wrong with the file."""
+    for section in ("connections", "devices"):
+        for name, part in _mapping(_mapping(document.value).get(section)).items():
+            known = section == "connections" or name in PORTS
+            driver = _mapping(part).get("driver")
+            if known and isinstance(driver, str) and driver:
+                yield section, name
 
 
-def _driver_of(document: Document, section: str, name: str, part: Part) -> tuple[type, Settings, Part]:
-    attribute = "Connection" if section == "connections" else name.capitalize()
-    where = document.where((section, name, "driver"))
-    found = plugin.load_class("dmu_hw.drivers", part.driver, attribute, where=where, folder=document.path.parent)
+def _mapping(value: Any) -> dict[str, Any]:
+    return value if isinstance(value, dict) else {}
+
+
+def _miswired(document: Document, section: str, name: str) -> Iterator[Problem]:
+    """What is wrong with who hangs on what."""
+    connections = _mapping(document.value.get("connections"))
+    link = document.value[section][name].get("connection")
+    where = document.where((section, name, "connection"))
+    if section == "connections" and name in PORTS:
+        yield Problem(where, f"{name!r} is what a device is called; give the connection another name")
+    if section == "connections" and link is not None:
+        yield Problem(where, "a connection does not hang on another one")
+    elif isinstance(link, str) and link not in connections:
+        yield Problem(where, f"there is no connection {link!r}; there are: {', '.join(connections) or 'none'}")
+
+
+def _part(document: Document, section: str, name: str) -> PartFile:
+    inner = document.inside((section, name), without=("driver", "connection"))
+    given = document.value[section][name]
+    is_link = section == "connections"
+    attribute, promise = ("Connection", Device) if is_link else (name.capitalize(), PORTS[name])
+    where, folder = document.where((section, name, "driver")), document.path.parent
+    found = plugin.load_class("dmu_hw.drivers", given["driver"], attribute, where=where, folder=folder)
     model: Any = getattr(found, "Settings", None)
     if not (isinstance(model, type) and issubclass(model, Settings)):
-        raise InputError([Problem(where, f"{part.driver}.{attribute} has no Settings")])
-    inner = document.inside((section, name), without=("driver", "connection"))
-    return found, validate(inner, model), part
+        raise InputError([Problem(where, f"{attribute} of {given['driver']!r} has no Settings")])
+    return PartFile(found, validate(inner, model), given.get("connection"), promise, inner)
 
 
 class Rig:
@@ -122,28 +153,11 @@ class Rig:
         self.file = file
         self.settings = file.settings
         self.optics = file.settings.optics
-        self._parts: dict[str, Device] = {}
+        self._parts = _built(file)
         self._opened: list[str] = []
-        for name, (driver, settings, part) in file.parts.items():
-            link = self._parts[part.connection] if part.connection else None
-            mount = Mount(name, self.optics, file.path.parent, link)
-            self._parts[name] = driver(settings, mount)
         self.clock: Clock = next(
             (cast("Clock", part.clock) for part in self._parts.values() if hasattr(part, "clock")), MachineClock()
         )
-        self._check_promises()
-
-    def _check_promises(self) -> None:
-        broken = [
-            Problem(
-                f"{self.file.path}: devices.{role}",
-                f"driver {part.driver!r} does not keep the promise of {PORTS[role].__name__}",
-            )
-            for role, part in self.settings.devices.items()
-            if not isinstance(self._parts[role], PORTS[role])
-        ]
-        if broken:
-            raise InputError(broken)
 
     @property
     def dmd(self) -> Dmd:
@@ -175,21 +189,35 @@ class Rig:
 
     def open(self) -> None:
         """Connect all; if any fails, close what was opened and name every one that failed."""
-        failures: list[DeviceError] = []
-        for name, part in self._parts.items():
-            try:
-                part.open()
-                self._opened.append(name)
-            except DeviceError as error:
-                failures.append(error)
+        failures: dict[str, DeviceError] = {}
+        try:
+            for name, part in self._parts.items():
+                if self.file.parts[name].connection in failures:
+                    continue  # what hangs on a dead link cannot say more than the link did
+                self._opened.append(name)  # before, so that what fails half-way is closed as well
+                try:
+                    part.open()
+                except DeviceError as error:
+                    failures[name] = error
+        except BaseException as error:
+            for failure in self._close_all():
+                error.add_note(f"{self.settings.name} did not close cleanly: {failure}")
+            raise
         if failures:
-            self.close()
-            if len(failures) == 1:
-                raise failures[0]
-            raise DeviceError(", ".join(f.device for f in failures), "; ".join(str(f) for f in failures))
+            found = [*failures.values(), *self._close_all()]
+            if len(found) == 1:
+                raise found[0]
+            raise DeviceError(", ".join(failures), "; ".join(map(str, found))) from found[0]
 
     def close(self) -> None:
         """Light first, then the rest in the reverse order; every part gets its turn, whatever the others do."""
+        failures = self._close_all()
+        if failures:
+            raise DeviceError(
+                self.settings.name, f"did not close cleanly: {'; '.join(map(str, failures))}"
+            ) from failures[0]
+
+    def _close_all(self) -> list[Exception]:
         opened = self._opened[::-1]
         order = [name for name in opened if name == "light"] + [name for name in opened if name != "light"]
         self._opened = []
@@ -199,10 +227,7 @@ class Rig:
                 self._parts[name].close()
             except Exception as error:  # noqa: BLE001 - one device that fails to close must not keep another open
                 failures.append(error)
-        if failures:
-            raise DeviceError(
-                self.settings.name, f"did not close cleanly: {'; '.join(map(str, failures))}"
-            ) from failures[0]
+        return failures
 
     @contextmanager
     def opened(self) -> Iterator[Rig]:
@@ -212,3 +237,35 @@ class Rig:
             yield self
         finally:
             self.close()
+
+
+def _built(file: RigFile) -> dict[str, Device]:
+    """All parts, or an InputError with all that stands against them."""
+    parts: dict[str, Device] = {}
+    problems: list[Problem] = []
+    for name, part in file.parts.items():
+        if part.connection is not None and part.connection not in parts:
+            continue  # the problem is the connection's
+        link = None if part.connection is None else parts[part.connection]
+        try:
+            parts[name] = _kept(part, Mount(name, file.settings.optics, part.document, link))
+        except InputError as error:
+            problems.extend(error.problems)
+    if problems:
+        raise InputError(problems)
+    return parts
+
+
+def _kept(part: PartFile, mount: Mount) -> Device:
+    """A device or connection that keeps the promise of its port."""
+    where, promise = part.document.where(("driver",)), part.promise.__name__
+    try:
+        inspect.signature(part.driver).bind(part.settings, mount)
+    except TypeError as error:
+        raise InputError([Problem(where, f"{promise} is to be built from its settings and a mount: {error}")]) from None
+    built = part.driver(part.settings, mount)
+    members = {name for base in part.promise.__mro__ if base.__module__ == Device.__module__ for name in vars(base)}
+    lacking = sorted(name for name in members if not name.startswith("_") and not hasattr(built, name))
+    if lacking:
+        raise InputError([Problem(where, f"does not keep the promise of {promise}: it lacks {', '.join(lacking)}")])
+    return cast("Device", built)

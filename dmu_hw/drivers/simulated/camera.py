@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Iterator
 from typing import Annotated
 
 import numpy as np
@@ -12,6 +14,9 @@ from dmu_hw.drivers.simulated.world import world_of
 from dmu_hw.errors import DeviceError, DeviceTimeout
 from dmu_hw.files import Count, NonNegative, Positive, Settings
 from dmu_hw.ports import CameraMode, Mount, RawFrame
+
+_SAME_MS = 1e-6
+"""Moments that differ by less are one: sums of times are not exact."""
 
 
 class CameraSettings(Settings):
@@ -27,7 +32,7 @@ class CameraSettings(Settings):
 
 
 class Camera:
-    """A face of the world."""
+    """A face of the world. A frame is computed when it is fetched, from what was so while it was exposed."""
 
     Settings = CameraSettings
 
@@ -47,6 +52,7 @@ class Camera:
 
     def open(self) -> None:
         self._dead = False
+        self._mode = None
 
     def close(self) -> None:
         self.disarm()
@@ -55,6 +61,7 @@ class Camera:
         return self.settings.readout_ms * mode.roi.height / self.sensor_shape[0]
 
     def configure(self, mode: CameraMode) -> None:
+        self._alive()
         roi, (rows, columns) = mode.roi, self.sensor_shape
         low, high = self.settings.exposure_ms
         if mode.binning not in self.binnings:
@@ -71,69 +78,83 @@ class Camera:
 
     def arm(self, frames: int) -> None:
         self._configured()
-        self._world.pulses_ms.clear()
+        if frames < 1:
+            raise DeviceError(self.name, f"takes at least one frame, given {frames}")
+        now_ms = self._world.clock.now_ms()
+        self._world.pulses_ms[:] = [pulse for pulse in self._world.pulses_ms if pulse >= now_ms]
         self._left, self._number = frames, 0
-        self._free_from_ms = self._world.clock.now_ms()
+        self._free_from_ms = now_ms
 
     def disarm(self) -> None:
         self._left = 0
 
     def pop(self, timeout_ms: float) -> RawFrame:
         mode, clock = self._configured(), self._world.clock
-        deadline = clock.now_ms() + timeout_ms
+        deadline_ms = clock.now_ms() + timeout_ms
         while True:
             if self._world.faults.strikes("camera_death"):
                 self._dead = True
-                self._configured()
-            start = self._next_start(mode)
-            ready = None if start is None else start + mode.exposure_ms + self.readout_ms(mode)
-            if start is None or ready is None or ready > deadline:
-                clock.advance_to(deadline)
+            self._alive()
+            start_ms = next(self._starts(mode), None)
+            if start_ms is None or self._ready_ms(start_ms, mode) > deadline_ms:
+                clock.advance_to(deadline_ms)
                 raise DeviceTimeout(self.name, f"gave no frame within {timeout_ms:g} ms")
-            clock.advance_to(ready)
+            clock.advance_to(self._ready_ms(start_ms, mode))
             self._check_buffer(mode)
-            frame = self._expose(start, mode)
+            frame = self._expose(start_ms, mode)
             if frame is not None:
                 return frame
 
-    def _configured(self) -> CameraMode:
+    def _alive(self) -> None:
         if self._dead:
             raise DeviceError(self.name, "does not answer any more")
+
+    def _configured(self) -> CameraMode:
+        self._alive()
         if self._mode is None:
             raise DeviceError(self.name, "was not configured")
         return self._mode
 
-    def _next_start(self, mode: CameraMode) -> float | None:
-        """When the next exposure begins, or None if nothing will start one."""
-        if not self._left:
-            return None
-        if mode.trigger == "internal":
-            return self._free_from_ms
-        latency, pulses = self.settings.trigger_latency_ms, self._world.pulses_ms
-        while pulses and pulses[0] + latency < self._free_from_ms:
-            pulses.pop(0)  # a pulse during exposure or readout is not seen
-        return pulses[0] + latency if pulses else None
+    def _starts(self, mode: CameraMode) -> Iterator[float]:
+        """When the exposures still to be fetched begin, as far as pulses for them are known."""
+        return itertools.islice(self._own(mode) if mode.trigger == "internal" else self._triggered(mode), self._left)
+
+    def _own(self, mode: CameraMode) -> Iterator[float]:
+        start_ms = self._free_from_ms
+        while True:
+            yield start_ms
+            start_ms = self._free_after(start_ms, mode)
+
+    def _triggered(self, mode: CameraMode) -> Iterator[float]:
+        free_from_ms = self._free_from_ms
+        for pulse_ms in self._world.pulses_ms:
+            start_ms = pulse_ms + self.settings.trigger_latency_ms
+            if start_ms > free_from_ms - _SAME_MS:  # a pulse during exposure or readout is not seen
+                yield start_ms
+                free_from_ms = self._free_after(start_ms, mode)
+
+    def _ready_ms(self, start_ms: float, mode: CameraMode) -> float:
+        return start_ms + mode.exposure_ms + self.readout_ms(mode)
+
+    def _free_after(self, start_ms: float, mode: CameraMode) -> float:
+        return max(self._ready_ms(start_ms, mode), start_ms + mode.interval_ms)
 
     def _check_buffer(self, mode: CameraMode) -> None:
         """Frames that nobody fetched fill the buffer; one more than it holds is an overflow."""
-        cycle = max(mode.exposure_ms + self.readout_ms(mode), mode.interval_ms)
-        now = self._world.clock.now_ms()
-        if mode.trigger == "internal":
-            waiting = min(self._left, int((now - self._free_from_ms) // cycle) + 1)
-        else:
-            waiting = sum(pulse + cycle <= now for pulse in self._world.pulses_ms)
-        if waiting > self.buffer_frames or self._world.faults.strikes("buffer_overflow"):
+        now_ms = self._world.clock.now_ms()
+        waiting = itertools.takewhile(lambda start_ms: self._ready_ms(start_ms, mode) <= now_ms, self._starts(mode))
+        full = len(list(itertools.islice(waiting, self.buffer_frames + 1))) > self.buffer_frames
+        if full or self._world.faults.strikes("buffer_overflow"):
             self.disarm()
             raise DeviceError(self.name, f"buffer of {self.buffer_frames} frames overflowed")
 
     def _expose(self, start_ms: float, mode: CameraMode) -> RawFrame | None:
-        world = self._world
-        stop_ms = start_ms + mode.exposure_ms
-        if mode.trigger == "external":
-            world.pulses_ms.pop(0)
+        world, stop_ms = self._world, start_ms + mode.exposure_ms
         self._left -= 1
         number, self._number = self._number, self._number + 1
-        self._free_from_ms = max(stop_ms + self.readout_ms(mode), start_ms + mode.interval_ms)
+        self._free_from_ms = self._free_after(start_ms, mode)
+        latency_ms = self.settings.trigger_latency_ms
+        world.pulses_ms[:] = [pulse for pulse in world.pulses_ms if pulse + latency_ms > start_ms]
         pixels = world.expose(start_ms, stop_ms, mode)
         world.exposure_ended(stop_ms)
         if world.faults.strikes("dropped_frame"):

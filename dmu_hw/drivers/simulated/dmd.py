@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from functools import cached_property
 from typing import Annotated
 
 import numpy as np
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from dmu_hw.data import BoolArray
-from dmu_hw.drivers.simulated.history import DARK, Shown
+from dmu_hw.drivers.simulated.history import DARK, MirrorFrame, Shown
 from dmu_hw.drivers.simulated.world import nobody_listens, world_of
 from dmu_hw.errors import DeviceError
 from dmu_hw.files import Fraction, NonNegative, Settings
@@ -31,6 +32,12 @@ class DmdSettings(Settings):
     read_back: bool = True
     """Whether the device tells which frames a sequence has shown."""
 
+    @model_validator(mode="after")
+    def _a_mirror_is_stuck_one_way(self) -> DmdSettings:
+        if self.stuck_on_fraction + self.stuck_off_fraction > 1:
+            raise ValueError("stuck_on_fraction and stuck_off_fraction must not be more than 1 together")
+        return self
+
 
 class Dmd:
     """A face of the world."""
@@ -44,7 +51,7 @@ class Dmd:
         self.memory_frames = settings.memory_frames
         self.settle_ms = settings.settle_ms + settings.dark_ms
         self._world = world_of(mount)
-        self._memory: list[str] = []
+        self._memory: list[MirrorFrame] = []
         self._steps: list[tuple[float, int]] = []
         self._next: list[int] = []
 
@@ -58,79 +65,71 @@ class Dmd:
         return frames * self.settings.upload_ms_per_frame
 
     def load(self, frames: BoolArray) -> None:
-        if frames.ndim != 3 or frames.shape[1:] != self.shape or frames.dtype != np.bool_:
+        self.stop()
+        self._steps, self._memory = [], []
+        if frames.ndim != 3 or frames.shape[1:] != self.shape or frames.dtype != np.bool_ or not len(frames):
             raise DeviceError(
                 self.name,
                 f"wants boolean frames (n, {self.shape[0]}, {self.shape[1]}), given {frames.dtype} {frames.shape}",
             )
         if len(frames) > self.memory_frames:
             raise DeviceError(self.name, f"has memory for {self.memory_frames} frames, given {len(frames)}")
-        self.stop()
-        self._memory = []
         if self._world.faults.strikes("refused_upload"):
             raise DeviceError(self.name, f"refused the upload of {len(frames)} frames")
         self._world.clock.sleep_ms(self.upload_ms(len(frames)))
-        stuck = [self._with_stuck(frame) for frame in frames]
-        self._memory = [hashlib.sha256(np.packbits(frame).tobytes()).hexdigest() for frame in stuck]
-        self._world.frames = dict(zip(self._memory, stuck, strict=True))
-
-    def _with_stuck(self, frame: BoolArray) -> BoolArray:
-        rng = np.random.default_rng([self._world.settings.seed, 0xD3D])
-        luck = rng.random(frame.shape)
-        on = luck < self.settings.stuck_on_fraction
-        off = luck > 1 - self.settings.stuck_off_fraction
-        stuck: BoolArray = (frame | on) & ~off
-        return stuck
+        self._memory = [self._mirror_frame(frame) for frame in frames]
 
     def show(self, index: int | None) -> None:
+        frame = None if index is None else self._frame(index)
         self._disarm()
-        self._step_at(self._world.clock.now_ms(), None if index is None else self._frame(index))
+        self._steps = []
+        self._step_at(self._world.clock.now_ms(), frame)
 
     def start(self, order: Sequence[int], period_ms: float | None) -> None:
         if not order:
             raise DeviceError(self.name, "a sequence needs at least one frame")
-        if period_ms is not None and period_ms <= self.settle_ms:
+        if period_ms is not None and not period_ms > self.settle_ms:
             raise DeviceError(
-                self.name, f"cannot step every {period_ms} ms: a pattern needs {self.settle_ms} ms to stand"
+                self.name, f"cannot step every {period_ms:g} ms: a pattern needs {self.settle_ms:g} ms to stand"
             )
+        for index in order:
+            self._frame(index)
         self._disarm()
-        keys = [self._frame(index) for index in order]
         if self._world.faults.strikes("shifted_sequence"):
             order = [*order[1:], order[0]]
-            keys = [*keys[1:], keys[0]]
-        begin = self._world.clock.now_ms()
+        begin_ms = self._world.clock.now_ms()
         if period_ms is None:
-            self._steps = [(begin, order[0])]
-            self._next = list(order[1:])
-            self._step_at(begin, keys[0])
+            self._steps, self._next = [(begin_ms, order[0])], list(order[1:])
+            self._step_at(begin_ms, self._frame(order[0]))
             self._world.exposure_ended = self._step_on_trigger
             return
-        for step, (index, key) in enumerate(zip(order, keys, strict=True)):
-            at = begin + step * period_ms
-            self._steps.append((at, index))
-            self._step_at(at, key)
+        self._steps = [(begin_ms + step * period_ms, index) for step, index in enumerate(order)]
+        for at_ms, index in self._steps:
+            self._step_at(at_ms, self._frame(index))
             if not self._world.faults.strikes("lost_trigger"):
-                self._world.pulses_ms.append(at + self.settle_ms)
-        self._step_at(begin + len(order) * period_ms, None)
+                self._world.pulses_ms.append(at_ms + self.settle_ms)
+        self._step_at(begin_ms + len(order) * period_ms, None)
 
     def stop(self) -> None:
         self._disarm()
-        self._world.history.set_mirrors(self._world.clock.now_ms(), DARK)
+        self._step_at(self._world.clock.now_ms(), None)
 
     def shown(self) -> tuple[int, ...] | None:
         if not self.settings.read_back:
             return None
-        return tuple(index for at, index in self._steps if at <= self._world.clock.now_ms())
+        return tuple(index for at_ms, index in self._steps if at_ms <= self._world.clock.now_ms())
 
-    def _frame(self, index: int) -> str:
+    def _frame(self, index: int) -> MirrorFrame:
         if not 0 <= index < len(self._memory):
             raise DeviceError(self.name, f"has no frame {index}: {len(self._memory)} frames are loaded")
         return self._memory[index]
 
     def _disarm(self) -> None:
-        self._steps = []
+        """Nothing that was planned happens any more; what has happened stays."""
+        now_ms = self._world.clock.now_ms()
         self._next = []
-        self._world.pulses_ms.clear()
+        self._steps = [step for step in self._steps if step[0] <= now_ms]
+        self._world.pulses_ms[:] = [pulse for pulse in self._world.pulses_ms if pulse <= now_ms]
         self._world.exposure_ended = nobody_listens
 
     def _step_on_trigger(self, time_ms: float) -> None:
@@ -143,14 +142,41 @@ class Dmd:
         self._steps.append((time_ms, index))
         self._step_at(time_ms, self._frame(index))
 
-    def _step_at(self, time_ms: float, key: str | None) -> None:
-        """Dark, then half old and half new, then the new pattern."""
-        history = self._world.history
-        before = history.mirrors_at(time_ms)
-        after: Shown = ((key, 1.0),)
-        mixed: Shown = tuple((frame, part / 2) for frame, part in (*before, *after))
-        history.set_mirrors(time_ms, DARK)
-        if key is None:
+    def _step_at(self, time_ms: float, frame: MirrorFrame | None) -> None:
+        """Dark, then half old and half new, then the new pattern; into the dark without delay."""
+        mirrors = self._world.history.mirrors
+        before = mirrors.at(time_ms)
+        mirrors.set(time_ms, self._dark)
+        if frame is None:
             return
-        history.set_mirrors(time_ms + self.settings.dark_ms, mixed)
-        history.set_mirrors(time_ms + self.settle_ms, after)
+        after: Shown = ((frame, 1.0),)
+        mixed: Shown = tuple((shown, part / 2) for shown, part in (*before, *after))
+        mirrors.set(time_ms + self.settings.dark_ms, mixed)
+        mirrors.set(time_ms + self.settle_ms, after)
+
+    # ---------------------------------------------------------------- mirrors that do not obey
+
+    @cached_property
+    def _stuck(self) -> tuple[BoolArray, BoolArray] | None:
+        """Mirrors that are always on and always off."""
+        on, off = self.settings.stuck_on_fraction, self.settings.stuck_off_fraction
+        if on == off == 0:
+            return None
+        luck = np.random.default_rng([self._world.settings.seed, 0xD3D]).random(self.shape)
+        return luck < on, luck >= 1 - off
+
+    @cached_property
+    def _dark(self) -> Shown:
+        """The array with all mirrors off that can be."""
+        if self.settings.stuck_on_fraction == 0:
+            return DARK
+        return ((self._mirror_frame(np.zeros(self.shape, dtype=bool)), 1.0),)
+
+    def _mirror_frame(self, wanted: BoolArray) -> MirrorFrame:
+        """What the mirrors make of a frame: a copy, since the caller may go on writing to his."""
+        on = wanted.copy()
+        if self._stuck is not None:
+            always_on, always_off = self._stuck
+            on = (on | always_on) & ~always_off
+        on.flags.writeable = False
+        return MirrorFrame(hashlib.sha256(np.packbits(on).tobytes()).hexdigest(), on)

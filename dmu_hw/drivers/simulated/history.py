@@ -1,62 +1,94 @@
-"""What mirrors and light did and when: the light that an exposure gathers is read off afterwards."""
+"""What mirrors, light and stage did and when: what an exposure gathers is read off afterwards."""
 
 from __future__ import annotations
 
 import bisect
 import itertools
+import math
 from collections import defaultdict
-from dataclasses import dataclass
-from typing import TypeVar
+from dataclasses import dataclass, field
+from typing import Any, Generic, TypeVar
 
-Shown = tuple[tuple[str | None, float], ...]
+from dmu_hw.data import BoolArray
+
+
+@dataclass(frozen=True)
+class MirrorFrame:
+    """States of all mirrors. Frames with the same key are the same, whenever they were loaded."""
+
+    key: str
+    on: BoolArray = field(compare=False, repr=False)
+
+
+Shown = tuple[tuple[MirrorFrame | None, float], ...]
 """Frames on the mirrors with their parts; None is the dark array."""
 DARK: Shown = ((None, 1.0),)
+Place = tuple[float, float, float]
+"""Stage x and y and focus z in µm."""
 StateT = TypeVar("StateT")
 
 
 @dataclass(frozen=True)
 class Light:
-    """Energy that one mirror frame sent during an exposure, and the power it was sent at."""
+    """Energy that one mirror frame sent for a while, the power it was sent at, and where the sample stood."""
 
-    frame: str | None
+    frame: MirrorFrame | None
     power_mw: float
+    place_um: Place
     duration_ms: float
 
 
+class Timeline(Generic[StateT]):
+    """A state that changes at moments and stands in between."""
+
+    def __init__(self, state: StateT) -> None:
+        self._times_ms = [-math.inf]
+        self._states = [state]
+
+    def set(self, time_ms: float, state: StateT) -> None:
+        """From then on it is this, whatever was planned for later."""
+        first = bisect.bisect_left(self._times_ms, time_ms)
+        self._times_ms[first:] = [time_ms]
+        self._states[first:] = [state]
+
+    def at(self, time_ms: float) -> StateT:
+        return self._states[bisect.bisect_right(self._times_ms, time_ms) - 1]
+
+    def changes(self, start_ms: float, stop_ms: float) -> list[float]:
+        """The moments of change between two moments."""
+        first = bisect.bisect_right(self._times_ms, start_ms)
+        return self._times_ms[first : bisect.bisect_left(self._times_ms, stop_ms)]
+
+    def forget_before(self, time_ms: float) -> None:
+        """What stood at that moment counts from ever."""
+        first = bisect.bisect_right(self._times_ms, time_ms) - 1
+        self._times_ms[: first + 1] = [-math.inf]
+        del self._states[:first]
+
+
 class History:
-    """Piecewise constant states over time."""
+    """All that light at the sample depends on."""
 
     def __init__(self) -> None:
-        self._mirrors: list[tuple[float, Shown]] = [(-1e30, DARK)]
-        self._power: list[tuple[float, float]] = [(-1e30, 0.0)]
-
-    def set_mirrors(self, time_ms: float, shown: Shown) -> None:
-        """From then on the mirrors show this, whatever was planned for later."""
-        self._mirrors = [event for event in self._mirrors if event[0] < time_ms] + [(time_ms, shown)]
-
-    def set_power(self, time_ms: float, power_mw: float) -> None:
-        self._power = [event for event in self._power if event[0] < time_ms] + [(time_ms, power_mw)]
-
-    def mirrors_at(self, time_ms: float) -> Shown:
-        return self._mirrors[bisect.bisect_right(self._mirrors, time_ms, key=lambda event: event[0]) - 1][1]
+        self.mirrors: Timeline[Shown] = Timeline(DARK)
+        self.power_mw: Timeline[float] = Timeline(0.0)
+        self.place_um: Timeline[Place] = Timeline((0.0, 0.0, 0.0))
 
     def forget_before(self, time_ms: float) -> None:
         """Drop what no exposure will ask for, so that a long run needs no more memory than a short one."""
-        self._mirrors = _tail(self._mirrors, time_ms)
-        self._power = _tail(self._power, time_ms)
+        for line in self._lines():
+            line.forget_before(time_ms)
 
     def light(self, start_ms: float, stop_ms: float) -> list[Light]:
-        """What reached the sample between two moments, one entry for each frame and power."""
-        cuts = sorted({start_ms, stop_ms, *(t for t, _ in (*self._mirrors, *self._power) if start_ms < t < stop_ms)})
-        gathered: defaultdict[tuple[str | None, float], float] = defaultdict(float)
-        for begin, end in itertools.pairwise(cuts):
-            power = self._power[bisect.bisect_right(self._power, begin, key=lambda event: event[0]) - 1][1]
-            if power > 0:
-                for frame, part in self.mirrors_at(begin):
-                    gathered[frame, power] += part * (end - begin)
-        return [Light(frame, power, duration) for (frame, power), duration in gathered.items()]
+        """What reached the sample between two moments, one entry for each frame, power and place."""
+        changes = {time_ms for line in self._lines() for time_ms in line.changes(start_ms, stop_ms)}
+        gathered: defaultdict[tuple[MirrorFrame | None, float, Place], float] = defaultdict(float)
+        for begin, end in itertools.pairwise(sorted({start_ms, stop_ms} | changes)):
+            power_mw = self.power_mw.at(begin)
+            if power_mw > 0:
+                for frame, part in self.mirrors.at(begin):
+                    gathered[frame, power_mw, self.place_um.at(begin)] += part * (end - begin)
+        return [Light(*how, duration_ms) for how, duration_ms in gathered.items()]
 
-
-def _tail(events: list[tuple[float, StateT]], time_ms: float) -> list[tuple[float, StateT]]:
-    first = bisect.bisect_right(events, time_ms, key=lambda event: event[0]) - 1
-    return events[first:]
+    def _lines(self) -> tuple[Timeline[Any], ...]:
+        return self.mirrors, self.power_mw, self.place_um

@@ -29,6 +29,8 @@ class Light:
         self._interlock_open = False
 
     def open(self) -> None:
+        self._interlock_open = False
+        self._power_mw = 0.0
         self.off()
 
     def close(self) -> None:
@@ -36,24 +38,29 @@ class Light:
 
     def set_power(self, power_mw: float) -> None:
         if not 0 <= power_mw <= self.max_power_mw:
-            raise DeviceError(self.name, f"power must be 0 to {self.max_power_mw} mW, given {power_mw}")
+            raise DeviceError(self.name, f"power must be 0 to {self.max_power_mw:g} mW, given {power_mw:g}")
         self._power_mw = power_mw
         if self._on:
-            self._world.history.set_power(self._world.clock.now_ms(), power_mw)
+            self._shine(power_mw)
 
     def on(self) -> None:
-        if not self.interlock_closed():
+        # an interlock that has opened stays open: nobody closes a door by software
+        self._interlock_open = self._interlock_open or self._world.faults.strikes("interlock_open")
+        if self._interlock_open:
+            self.off()
             raise DeviceError(self.name, "interlock is open")
         self._on = True
-        self._world.history.set_power(self._world.clock.now_ms(), self._power_mw)
+        self._shine(self._power_mw)
 
     def off(self) -> None:
         self._on = False
-        self._world.history.set_power(self._world.clock.now_ms(), 0.0)
+        self._shine(0.0)
 
     def is_on(self) -> bool:
         return self._on
 
     def interlock_closed(self) -> bool:
-        self._interlock_open = self._interlock_open or self._world.faults.strikes("interlock_open")
         return not self._interlock_open
+
+    def _shine(self, power_mw: float) -> None:
+        self._world.history.power_mw.set(self._world.clock.now_ms(), power_mw)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import OrderedDict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -11,9 +12,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from dmu_hw.data import BoolArray, Uint16Array
+from dmu_hw.data import Uint16Array
 from dmu_hw.drivers.simulated.dosemap import DoseMap
-from dmu_hw.drivers.simulated.history import Light
+from dmu_hw.drivers.simulated.history import Light, MirrorFrame
 from dmu_hw.physics import dye
 from dmu_hw.physics.aligned import collection_window
 from dmu_hw.physics.blur import blur
@@ -21,22 +22,23 @@ from dmu_hw.physics.forward import Forward
 from dmu_hw.physics.mirrors import leak
 from dmu_hw.physics.optics import Optics
 from dmu_hw.physics.sensor import SensorMaps, SensorModel
-from dmu_hw.ports import CameraMode, Roi
+from dmu_hw.ports import CameraMode
 
 if TYPE_CHECKING:
-    from dmu_hw.drivers.simulated.world import World, WorldSettings
+    from dmu_hw.drivers.simulated.world import WorldSettings
 
 _CACHED_ILLUMINATIONS = 48
+_CACHED_VIEWS = 8
 _DEFOCUS_STEP_UM = 0.05
 """Blurs are computed anew for each such step of defocus."""
+_MOST_DEFOCUS_UM = 20.0
+"""Beyond it nothing is to be seen, and the blur would only grow larger than memory."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class View:
     """A window of the camera and the grid that it is rendered on, with a margin from which blur brings light in."""
 
-    roi: Roi
-    binning: int
     forward: Forward
     side: int
     """A camera pixel in pixels of the grid."""
@@ -45,55 +47,72 @@ class View:
 
 
 class Renderer:
-    """Stateless but for caches and for what light has done to the specimen."""
+    """Stateless but for caches and for what light has done to the specimen.
 
-    def __init__(self, truth: Optics, settings: WorldSettings) -> None:
+    Bleaching is booked where the camera looks, as a mean over nodes of several pixels; an exposure sees the dye as it
+    was when the exposure began.
+    """
+
+    def __init__(self, truth: Optics, settings: WorldSettings, dose: DoseMap) -> None:
         self.truth = truth
         self.settings = settings
+        self.dose = dose
         self.maps = SensorMaps.draw(truth.sensor, settings.sensor_shape, settings.seed)
-        self.dose = DoseMap(4 * truth.object_pixel_um)
-        self._views: OrderedDict[tuple[Roi, int, float], View] = OrderedDict()
+        self._views: OrderedDict[tuple[object, ...], View] = OrderedDict()
         self._lit: OrderedDict[tuple[object, ...], Tensor] = OrderedDict()
         self._scene: tuple[tuple[object, ...], Tensor] | None = None
 
     @torch.no_grad()
-    def expose(self, world: World, light: list[Light], mode: CameraMode, exposure_ms: float) -> Uint16Array:
+    def expose(self, light: list[Light], mode: CameraMode, exposure_ms: float, number: int) -> Uint16Array:
         """One frame: light on the specimen, through the lens, onto the chip, into numbers."""
-        x, y, defocus = world.specimen_place()
-        view = self._view(world, mode, round(defocus / _DEFOCUS_STEP_UM) * _DEFOCUS_STEP_UM)
-        dx, dy = view.forward.centre_um
-        specimen = self._specimen(view, (x + dx, y + dy))
         photons = torch.zeros(mode.shape, dtype=torch.float32)
-        for part in light:
-            lit = self._illumination(view, part.frame, world.frames)
-            emitted = specimen * dye.saturated(lit, part.power_mw, self.truth.dye)
-            signal = self._collect(view, emitted)
-            photons = photons + view.forward.photons(signal, part.power_mw, part.duration_ms)
-            self._bleach(view, (x + dx, y + dy), lit, part)
-        model = self._sensor(mode, exposure_ms)
-        generator = torch.Generator().manual_seed(_mix(self.settings.seed, world.exposures))
-        adu = model.draw(photons, generator)
+        dyes = [self._specimen(self._view(mode, part), part) for part in light]
+        for part, specimen in zip(light, dyes, strict=True):
+            view = self._view(mode, part)
+            emitted = specimen * dye.saturated(self._illumination(view, part.frame), part.power_mw, self.truth.dye)
+            photons = photons + view.forward.photons(self._collect(view, emitted), part.power_mw, part.duration_ms)
+            self.bleach(part, mode)
+        generator = torch.Generator().manual_seed(_mix(self.settings.seed, number))
+        adu = self._sensor(mode, exposure_ms).draw(photons, generator)
         pixels: Uint16Array = adu.to(torch.int32).numpy().astype(np.uint16)
         return pixels
 
-    def _view(self, world: World, mode: CameraMode, defocus_um: float) -> View:
-        key = (mode.roi, mode.binning, defocus_um)
+    @torch.no_grad()
+    def bleach(self, part: Light, mode: CameraMode) -> None:
+        """Book what light did to the specimen, whether or not the camera saw it."""
+        if self.truth.dye.bleach_dose_mj_cm2 is None:
+            return
+        view = self._view(mode, part)
+        dose = self._illumination(view, part.frame) * self.truth.dose_mj_cm2(part.power_mw, part.duration_ms)
+        self.dose.add(_centre_um(view, part), dose.numpy(), view.forward.pixel_um)
+
+    def _view(self, mode: CameraMode, part: Light) -> View:
+        defocus_um = min(max(part.place_um[2], -_MOST_DEFOCUS_UM), _MOST_DEFOCUS_UM)
+        step = round(defocus_um / _DEFOCUS_STEP_UM)
+        key = (mode.roi, mode.binning, step)
         if key not in self._views:
-            fine = self.settings.oversampling
-            pixel_um = self.truth.object_pixel_um / fine
-            side = mode.binning * self.truth.sensor_ratio * fine
-            centre = world.axis_to_window_um(mode.roi)
-            probe = Forward(self.truth, (side, side), side, pixel_um=pixel_um, defocus_um=defocus_um)
-            margin = -(-(probe.emission.shape[-1] // 2) // side)
-            shape = ((mode.shape[0] + 2 * margin) * side, (mode.shape[1] + 2 * margin) * side)
-            forward = Forward(self.truth, shape, side, pixel_um=pixel_um, centre_um=centre, defocus_um=defocus_um)
-            self._views[key] = View(mode.roi, mode.binning, forward, side, margin)
-            if len(self._views) > 8:
+            self._views[key] = self._new_view(mode, step * _DEFOCUS_STEP_UM)
+            if len(self._views) > _CACHED_VIEWS:
                 self._views.popitem(last=False)
         return self._views[key]
 
-    def _specimen(self, view: View, centre_um: tuple[float, float]) -> Tensor:
-        forward = view.forward
+    def _new_view(self, mode: CameraMode, defocus_um: float) -> View:
+        fine = self.settings.oversampling
+        pixel_um = self.truth.object_pixel_um / fine
+        side = mode.binning * self.truth.sensor_ratio * fine
+
+        def over(margin: int) -> Forward:
+            shape = ((mode.shape[0] + 2 * margin) * side, (mode.shape[1] + 2 * margin) * side)
+            centre_um = self.settings.axis_to_window_um(mode.roi, self.truth.sensor_pixel_um)
+            return Forward(self.truth, shape, side, pixel_um=pixel_um, centre_um=centre_um, defocus_um=defocus_um)
+
+        bare = over(0)
+        blur_px = sum(kernel.shape[-1] // 2 for kernel in (bare.excitation, bare.emission))
+        margin = math.ceil((blur_px + _bend_um(bare) / pixel_um) / side)
+        return View(over(margin), side, margin)
+
+    def _specimen(self, view: View, part: Light) -> Tensor:
+        forward, centre_um = view.forward, _centre_um(view, part)
         key = (centre_um, forward.shape_px, forward.pixel_um)
         if self._scene is None or self._scene[0] != key:
             scene = self.settings.specimen.scene(centre_um, forward.shape_px, forward.pixel_um)
@@ -104,15 +123,14 @@ class Renderer:
         taken = self.dose.read(centre_um, forward.shape_px, forward.pixel_um)
         return dye.bleached(specimen, torch.from_numpy(taken), self.truth.dye)
 
-    def _illumination(self, view: View, frame: str | None, frames: dict[str, BoolArray]) -> Tensor:
+    def _illumination(self, view: View, frame: MirrorFrame | None) -> Tensor:
         """Relative intensity at the specimen for one state of the mirrors."""
-        forward = view.forward
-        key = (frame, forward.shape_px, forward.centre_um, forward.pixel_um, forward.excitation.shape)
+        forward, key = view.forward, (view, frame)
         if key in self._lit:
             self._lit.move_to_end(key)
             return self._lit[key]
         rows, columns = self.truth.mirrors.shape
-        mirrors = torch.zeros(rows, columns) if frame is None else torch.from_numpy(frames[frame]).to(torch.float32)
+        mirrors = torch.zeros(rows, columns) if frame is None else torch.tensor(frame.on, dtype=torch.float32)
         # leakage comes from mirrors too: beyond the array there is no light at all
         lit = forward.from_mirrors(leak(mirrors, self.truth.mirrors.leakage))
         self._lit[key] = forward.profile * blur(lit, forward.excitation)
@@ -133,11 +151,6 @@ class Renderer:
             signal = functional.conv2d(padded, window[None, None], stride=view.side)[0, 0]
         return signal[margin : signal.shape[0] - margin, margin : signal.shape[1] - margin]
 
-    def _bleach(self, view: View, centre_um: tuple[float, float], lit: Tensor, part: Light) -> None:
-        if self.truth.dye.bleach_dose_mj_cm2 is not None:
-            dose = lit.numpy() * np.float32(self.truth.dose_mj_cm2(part.power_mw, part.duration_ms))
-            self.dose.add(centre_um, dose, view.forward.pixel_um)
-
     def _sensor(self, mode: CameraMode, exposure_ms: float) -> SensorModel:
         """The chip behind this window at this binning: charges add, readings are one or many."""
         roi, side, sensor = mode.roi, mode.binning, self.truth.sensor
@@ -154,6 +167,19 @@ class Renderer:
             dark_e=binned(self.maps.dark_e_per_ms) * side**2 * exposure_ms,
             response=binned(self.maps.response),
         )
+
+
+def _centre_um(view: View, part: Light) -> tuple[float, float]:
+    """The point of the specimen in the middle of a view."""
+    x_um, y_um = view.forward.centre_um
+    return part.place_um[0] + x_um, part.place_um[1] + y_um
+
+
+def _bend_um(forward: Forward) -> float:
+    """How far the camera's lens carries light sideways, at most."""
+    x_um, y_um = np.meshgrid(forward.x_um, forward.y_um)
+    from_x_um, from_y_um = forward.optics.sample_to_sensor.invert(x_um, y_um)
+    return float(max(np.abs(from_x_um - x_um).max(), np.abs(from_y_um - y_um).max()))
 
 
 def _mix(seed: int, exposure: int) -> int:

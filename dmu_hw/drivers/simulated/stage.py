@@ -63,7 +63,7 @@ class Stage:
         self._commanded = (x_um, y_um)
         slack = self.settings.backlash_um
         reached = [new + slack if new < old else new for new, old in zip((x_um, y_um), before, strict=True)]
-        self._world.stage_um = (reached[0], reached[1])
+        self._world.go((reached[0], reached[1], self._world.place_um[2]))
 
     def position_um(self) -> tuple[float, float]:
         return self._commanded
@@ -93,11 +93,12 @@ class Focus:
         low, high = self.limits_um
         if not low <= z_um <= high:
             raise DeviceError(self.name, f"z must be {low:g} to {high:g} µm, given {z_um:g}")
-        _travel(self._world, self.name, self.travel_ms(abs(z_um - self._world.focus_um)), timeout_ms)
-        self._world.focus_um = z_um
+        x_um, y_um, before_um = self._world.place_um
+        _travel(self._world, self.name, self.travel_ms(abs(z_um - before_um)), timeout_ms)
+        self._world.go((x_um, y_um, z_um))
 
     def position_um(self) -> float:
-        return self._world.focus_um
+        return self._world.place_um[2]
 
 
 def _travel(world: World, name: str, duration_ms: float, timeout_ms: float) -> None:

@@ -3,23 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
-from pydantic import Field, ValidationError
+from pydantic import Field
 
-from dmu_hw.data import BoolArray, Float32Array, Uint16Array
+from dmu_hw.data import Float32Array, Uint16Array
 from dmu_hw.drivers.simulated.clock import WorldClock
+from dmu_hw.drivers.simulated.dosemap import DoseMap
 from dmu_hw.drivers.simulated.faults import Fault, Faults
-from dmu_hw.drivers.simulated.history import History
-from dmu_hw.errors import DeviceError, InputError, Problem
-from dmu_hw.files import Count, Settings
+from dmu_hw.drivers.simulated.history import History, Light, Place
+from dmu_hw.errors import InputError, Problem
+from dmu_hw.files import Count, Document, Settings, validate
 from dmu_hw.physics.optics import Optics
 from dmu_hw.physics.specimens import Scene, Specimen
 from dmu_hw.ports import CameraMode, Mount, Roi
 
 if TYPE_CHECKING:
     from dmu_hw.drivers.simulated.render import Renderer
+
+
+_DOSE_PIXELS = 4
+"""Dose is remembered on nodes of so many object pixels."""
 
 
 class WorldSettings(Settings):
@@ -43,6 +49,11 @@ class WorldSettings(Settings):
     """Focus position at which the specimen is sharp."""
     faults: tuple[Fault, ...] = ()
 
+    def axis_to_window_um(self, roi: Roi, pixel_um: float) -> tuple[float, float]:
+        """Centre of a camera window as seen from the optical axis, which meets the middle of the chip."""
+        rows, columns = self.sensor_shape
+        return (roi.x + roi.width / 2 - columns / 2) * pixel_um, (roi.y + roi.height / 2 - rows / 2) * pixel_um
+
 
 class World:
     """One microscope and its specimen."""
@@ -51,26 +62,24 @@ class World:
 
     def __init__(self, settings: WorldSettings, mount: Mount) -> None:
         self.settings = settings
-        self.truth = overridden(mount.optics, settings.truth, where=f"{mount.name}.truth")
+        self.truth = overridden(mount.optics, settings.truth, mount.document)
         self.clock = WorldClock(realtime=settings.realtime)
         self.history = History()
         self.faults = Faults(settings.faults)
-        self.frames: dict[str, BoolArray] = {}
-        """Mirror frames that may be shown, by content."""
+        self.dose = DoseMap(_DOSE_PIXELS * self.truth.object_pixel_um)
         self.pulses_ms: list[float] = []
         """Trigger pulses from the DMD to the camera, not yet used."""
         self.exposure_ended: Callable[[float], None] = nobody_listens
         """Called with the time when the camera ends an exposure: its trigger output."""
-        self.stage_um = (0.0, 0.0)
-        self.focus_um = 0.0
         self.exposures = 0
+        self._seen_until_ms = 0.0
         self._renderer: Renderer | None = None
 
     def open(self) -> None:
         """Nothing to connect."""
 
     def close(self) -> None:
-        """Let go of the rendered pictures."""
+        """Let go of the rendered pictures; what light did to the specimen stays."""
         self._renderer = None
 
     @property
@@ -79,62 +88,77 @@ class World:
             # torch takes seconds to load: only a world that is looked at pays for it
             from dmu_hw.drivers.simulated.render import Renderer  # noqa: PLC0415
 
-            self._renderer = Renderer(self.truth, self.settings)
+            self._renderer = Renderer(self.truth, self.settings, self.dose)
         return self._renderer
 
-    def specimen_place(self) -> tuple[float, float, float]:
-        """The point of the specimen on the optical axis, and how far it is from focus."""
-        seconds = self.clock.now_ms() * 1e-3
-        x, y = (p - d * seconds for p, d in zip(self.stage_um, self.settings.drift_um_s, strict=True))
-        defocus = self.focus_um - self.settings.specimen_z_um - self.settings.focus_drift_um_s * seconds
-        return x, y, defocus
+    @property
+    def place_um(self) -> Place:
+        """Where stage and focus stand now."""
+        return self.history.place_um.at(self.clock.now_ms())
+
+    def go(self, place_um: Place) -> None:
+        """Stage and focus stand there from now on."""
+        self.history.place_um.set(self.clock.now_ms(), place_um)
+
+    def point_um(self, place_um: Place, time_ms: float) -> Place:
+        """The point of the specimen on the optical axis, and how far it is from focus.
+
+        A stage at (x, y) has the point (x, y) of the specimen on the axis, until drift carries the specimen on.
+        """
+        seconds = time_ms * 1e-3
+        x, y, z = place_um
+        creep_x, creep_y = self.settings.drift_um_s
+        sharp_z = self.settings.specimen_z_um + self.settings.focus_drift_um_s * seconds
+        return x - creep_x * seconds, y - creep_y * seconds, z - sharp_z
 
     def expose(self, start_ms: float, stop_ms: float, mode: CameraMode) -> Uint16Array:
         """What the camera's converter gives for light gathered between two moments."""
         with self.clock.held():
-            light = self.history.light(start_ms, stop_ms)
-            pixels = self.renderer.expose(self, light, mode, stop_ms - start_ms)
+            for light in self._light(self._seen_until_ms, start_ms):
+                self.renderer.bleach(light, mode)
+            pixels = self.renderer.expose(self._light(start_ms, stop_ms), mode, stop_ms - start_ms, self.exposures)
         self.exposures += 1
+        self._seen_until_ms = stop_ms
         self.history.forget_before(stop_ms)
         return pixels
+
+    def _light(self, start_ms: float, stop_ms: float) -> list[Light]:
+        """The light of a time, and the point of the specimen that was on the axis in the middle of it."""
+        middle_ms = (start_ms + stop_ms) / 2
+        light = self.history.light(start_ms, stop_ms)
+        return [replace(part, place_um=self.point_um(part.place_um, middle_ms)) for part in light]
 
     def scene(self, roi: Roi) -> Scene:
         """The specimen itself, unbleached, on the object grid behind a window of the camera: for comparison only."""
         fine = self.settings.oversampling
         ratio = self.truth.sensor_ratio
         shape = (roi.height * ratio, roi.width * ratio)
-        x, y = self.axis_to_window_um(roi)
-        centre = (self.specimen_place()[0] + x, self.specimen_place()[1] + y)
+        x, y = self.settings.axis_to_window_um(roi, self.truth.sensor_pixel_um)
+        point = self.point_um(self.place_um, self.clock.now_ms())
+        centre = (point[0] + x, point[1] + y)
         rendered = self.settings.specimen.scene(
             centre, (shape[0] * fine, shape[1] * fine), self.truth.object_pixel_um / fine
         )
         image: Float32Array = rendered.image.reshape(shape[0], fine, shape[1], fine).mean(axis=(1, 3), dtype=np.float32)
         return Scene(image, rendered.labels[::fine, ::fine])
 
-    def axis_to_window_um(self, roi: Roi) -> tuple[float, float]:
-        """Centre of a camera window as seen from the optical axis, which meets the middle of the chip."""
-        rows, columns = self.settings.sensor_shape
-        pixel = self.truth.sensor_pixel_um
-        return (roi.x + roi.width / 2 - columns / 2) * pixel, (roi.y + roi.height / 2 - rows / 2) * pixel
-
 
 def world_of(mount: Mount) -> World:
     """The world that a simulated device belongs to."""
     if not isinstance(mount.connection, World):
-        raise DeviceError(mount.name, "driver simulated needs a connection whose driver is simulated")
+        where = mount.document.where(("connection",))
+        raise InputError([Problem(where, "driver simulated needs a connection whose driver is simulated")])
     return mount.connection
 
 
-def overridden(optics: Optics, changes: Mapping[str, Any], *, where: str) -> Optics:
-    """Optics with some numbers replaced; what is no number of optics is refused."""
-    try:
-        return Optics.model_validate(_merged(optics.model_dump(), changes))
-    except ValidationError as error:
-        problems = [
-            Problem(".".join((where, *map(str, detail["loc"]))), detail["msg"])
-            for detail in error.errors(include_url=False)
-        ]
-        raise InputError(problems) from None
+def overridden(optics: Optics, changes: Mapping[str, Any], document: Document) -> Optics:
+    """Optics with some numbers replaced, which stand under `truth` of a document; what fits no optics is refused."""
+    merged = _merged(optics.model_dump(), changes)
+    truth = validate(Document(merged, document.lines, document.path, (*document.root, "truth")), Optics)
+    if truth.mirrors.shape != optics.mirrors.shape:
+        where = document.where(("truth", "mirrors", "shape"))
+        raise InputError([Problem(where, f"the array has {optics.mirrors.shape} mirrors, given {truth.mirrors.shape}")])
+    return truth
 
 
 def _merged(base: dict[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
