@@ -6,6 +6,7 @@ import json
 import shutil
 import time
 from dataclasses import asdict
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -58,13 +59,17 @@ def run_protocol(path: Path, rig_path: Path | None, out: Path, output: Output) -
     _check_disk(plan, out)
     bundle = session.bundle or _fit(session, output)
     run = new_run(out, session.protocol.name)
+    began = datetime.now().astimezone()
     _write_settings(run, session, bundle)
     with session.rig.opened():
+        clock_ms = session.rig.clock.now_ms()
         counts, truth = _acquire(run, session, output)
+        time_s = (session.rig.clock.now_ms() - clock_ms) / 1e3
     with output.progress("storing") as progress:
         write_stores(run, plan, progress)
     metrics = _reconstruct(run, session, bundle, truth, output) if bundle is not None else {}
     facts: dict[str, Any] = {
+        "began": began.isoformat(timespec="seconds"),
         "complete": counts.missing == 0 and counts.saved == counts.expected,
         "counts": _counted(counts),
         "roles": {role: index for index, role in enumerate(plan.takes)},
@@ -72,7 +77,7 @@ def run_protocol(path: Path, rig_path: Path | None, out: Path, output: Output) -
         "positions": plan.positions,
         "planes": plan.planes,
         "price": asdict(plan.price),
-        "actual": {"light_on_s": counts.light_on_ms / 1e3, "dose_mj_cm2": counts.dose_mj_cm2},
+        "actual": {"time_s": time_s, "light_on_s": counts.light_on_ms / 1e3, "dose_mj_cm2": counts.dose_mj_cm2},
         "metrics": metrics,
         "wall_s": time.monotonic() - began_s,
     }

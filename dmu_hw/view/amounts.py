@@ -1,0 +1,44 @@
+"""Numbers for people: a unit, and no more digits than mean something."""
+
+from __future__ import annotations
+
+import math
+
+
+def digits(value: float, significant: int = 3) -> str:
+    """27.639 → 27.6, 12345 → 12,345; never an exponent."""
+    if not math.isfinite(value):
+        return "–"
+    if value == 0:
+        return "0"
+    places = max(0, significant - 1 - math.floor(math.log10(abs(value))))
+    text = f"{value:,.{places}f}"
+    return text.rstrip("0").rstrip(".") if "." in text else text
+
+
+def duration(seconds: float) -> str:
+    """0.116 → 116 ms, 83 → 1 min 23 s."""
+    if seconds < 1:
+        return f"{digits(seconds * 1e3)} ms"
+    if seconds < 60:
+        return f"{digits(seconds)} s"
+    minutes, rest_s = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours:,} h {minutes:02} min" if hours else f"{minutes} min {rest_s:02} s"
+
+
+def size(count: float) -> str:
+    """Bytes."""
+    for unit, bytes_each in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
+        if count >= bytes_each:
+            return f"{digits(count / bytes_each)} {unit}"
+    return f"{count:.0f} bytes"
+
+
+def decibels(value: float) -> str:
+    return f"{value:.1f} dB"
+
+
+def plural(count: int, noun: str) -> str:
+    """1 frame, 24 frames."""
+    return f"{count:,} {noun}" + ("" if count == 1 else "s")

@@ -1,0 +1,201 @@
+"""The pictures of a run: its patterns, and some of its bursts with all that was made of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+from dmu_hw.data import Float32Array, PatternStack
+from dmu_hw.plan import Plan, Shot
+from dmu_hw.view.amounts import decibels, digits, duration, plural
+from dmu_hw.view.page import Html, Section, pairs, paragraph, tag
+from dmu_hw.view.pictures import Scale, absent, bilevel, lattice, outline, picture
+from dmu_hw.view.samples import MAX_FRAMES, Sample, Sampler
+from dmu_hw.writer import field_corners
+
+MAX_PATTERNS = 9
+_LATTICE = range(4, 9)
+"""So many camera pixels of a pattern are shown, as its tile needs."""
+IMAGES = {
+    "reconstruction": "Reconstruction",
+    "truth": "Truth (simulated)",
+    "error": "Error",
+    "plain": "Plain camera, bicubic",
+    "full": "Full sensor, same dose",
+}
+_BRIGHTNESS = "× the brightest dye"
+
+
+# ---------------------------------------------------------------- patterns
+
+
+def patterns_section(plan: Plan) -> Section:
+    """What the mirrors showed, with the lattice of the camera's pixels on it."""
+    stack, pixel_um = plan.stack, plan.optics.object_pixel_um
+    side, (rows, columns) = stack.camera_pixel, stack.tile_px
+    shape = tuple(side * min(max(tile // side, _LATTICE.start), _LATTICE.stop - 1) for tile in (rows, columns))
+    shown = PatternStack(stack.name, stack.masks[:MAX_PATTERNS], side)
+    figures = [
+        picture(
+            bilevel(mask),
+            f"Pattern {index}: white mirrors are on, {mask.mean():.0%} of them",
+            tag(
+                "span", tag("b", f"Pattern {index}"), f" · {mask.mean():.0%} lit", tag("br"), tag("code", pattern_hash)
+            ),
+            shape=(shape[0], shape[1]),
+            width_um=shape[1] * pixel_um,
+            blocky=True,
+            over=lattice((shape[0], shape[1]), side),
+        )
+        for index, (mask, pattern_hash) in enumerate(zip(shown.over((shape[0], shape[1])), stack.hashes, strict=False))
+    ]
+    card = pairs(
+        [
+            ("set", stack.name),
+            ("patterns", f"{stack.count}"),
+            ("tile", f"{columns} × {rows} px"),
+            ("object pixel", f"{digits(pixel_um * 1e3)} nm"),
+            ("camera pixel", f"{side} × {side} px, {digits(side * pixel_um)} µm"),
+            ("hash", tag("code", stack.hash[:16])),
+        ]
+    )
+    seen, there = f"{shape[1] // side} × {shape[0] // side}", f"{columns // side} × {rows // side}"
+    part = f" Shown are the first {seen} camera pixels of {there}."
+    told = (
+        "White is lit, orange lines are the borders of camera pixels. The tile repeats over the whole field."
+        + (part if shape[0] < rows or shape[1] < columns else "")
+        + _left_out(stack.count, len(figures), "pattern")
+    )
+    strip = tag("div", tag("div", card, class_="card"), *figures, class_="strip")
+    return Section("patterns", "Patterns", (paragraph(told), strip))
+
+
+# ---------------------------------------------------------------- fields
+
+
+@dataclass(frozen=True)
+class Scales:
+    """One for each kind of picture, over all fields, so that they can be compared."""
+
+    raw: Scale
+    image: Scale
+    error: Scale
+
+    @classmethod
+    def of(cls, plan: Plan, samples: list[Sample]) -> Scales:
+        frames = [frame for sample in samples for frame in sample.frames if frame is not None]
+        return cls(
+            Scale.over(frames, plan.optics.sensor.offset_adu, "ADU"),
+            Scale.over(_all(samples, "truth", "reconstruction") or _all(samples, "plain", "full"), 0.0, _BRIGHTNESS),
+            Scale.over(_all(samples, "error"), 0.0, _BRIGHTNESS, percent=99.5).coloured(),
+        )
+
+
+def _all(samples: list[Sample], *names: str) -> list[Float32Array]:
+    return [sample.images[name] for sample in samples for name in names if name in sample.images]
+
+
+def fields_section(plan: Plan, sampler: Sampler, shots: list[Shot], dose_mj_cm2: Mapping[int, float]) -> Section:
+    """Some bursts: raw frames, and every image that was made of the same place. The dose is that of whole fields."""
+    samples = [sampler.sample(shot) for shot in shots]
+    scales = Scales.of(plan, samples)
+    legends = [scales.raw.legend("Raw frames")]
+    if any(sample.images for sample in samples):
+        legends.append(scales.image.legend("Images"))
+    if _all(samples, "error"):
+        legends.append(scales.error.legend("Error"))
+    rows, columns = sampler.crop.shape
+    bursts = plural(plan.price.bursts, "burst")
+    told = bursts if len(samples) == plan.price.bursts else f"{len(samples)} of {bursts}, from first to last"
+    told += ", all on the same scales. Click on a picture, or reach it with the tab key, to enlarge it."
+    if not sampler.crop.whole:
+        told += f" Of each field the middle {columns} × {rows} pixels are shown."
+    told += _left_out(plan.stack.count, MAX_FRAMES, "raw frame")
+    names = [name for name, _ in field_corners(plan, plan.optics.object_pixel_um)]
+    gallery = _Gallery(plan, sampler, scales, names, dose_mj_cm2)
+    scale_list = tag("ul", *legends, class_="legends")
+    return Section("fields", "Fields", (paragraph(told), scale_list, *map(gallery.field, samples)))
+
+
+@dataclass(frozen=True)
+class _Gallery:
+    plan: Plan
+    sampler: Sampler
+    scales: Scales
+    names: list[str]
+    dose_mj_cm2: Mapping[int, float]
+
+    def field(self, sample: Sample) -> Html:
+        """One burst."""
+        title = self._title(sample.shot)
+        name = f"burst-{sample.shot.index}"
+        frames = tag("div", self._card(sample), *self._frames(sample, title), class_="strip")
+        images = tag("div", *self._images(sample, title), class_="strip")
+        return tag("article", tag("h3", title, id=name), frames, images, aria_labelledby=name)
+
+    def _title(self, shot: Shot) -> str:
+        name = self.names[shot.position]
+        parts = [name.capitalize() if name == f"field {shot.position}" else f"Field {shot.position}: {name}"]
+        if self.plan.times > 1:
+            parts.append(f"time {shot.time}")
+        if self.plan.planes > 1:
+            parts.append(f"plane {shot.z}")
+        return ", ".join(parts)
+
+    def _card(self, sample: Sample) -> Html:
+        shot = sample.shot
+        places = (("x", shot.x_um), ("y", shot.y_um), ("z", shot.z_um))
+        rows = [(axis, f"{place:.1f} µm".replace("-", "−")) for axis, place in places if place is not None]
+        if sample.began_s is not None:
+            rows.append(("rig's clock", duration(sample.began_s)))
+        if shot.position in self.dose_mj_cm2:
+            rows.append(("dose of the field", f"{digits(self.dose_mj_cm2[shot.position])} mJ/cm²"))
+        rows.append(("stores", f"*.ome.zarr/{shot.position}"))
+        return tag("div", pairs(rows), class_="card")
+
+    def _frames(self, sample: Sample, title: str) -> Iterator[Html]:
+        side = self.plan.stack.camera_pixel
+        rows, columns = (px // side for px in self.sampler.crop.shape)
+        for index, frame in enumerate(sample.frames):
+            caption = tag("b", f"Raw, pattern {index}")
+            if frame is None:
+                yield absent(caption, shape=(rows, columns))
+                continue
+            alt = f"{title}: raw frame of pattern {index}, {columns} × {rows} camera pixels"
+            uri = self.scales.raw.png(frame)
+            yield picture(uri, alt, caption, shape=(rows, columns), width_um=self._width_um, blocky=True)
+
+    def _images(self, sample: Sample, title: str) -> Iterator[Html]:
+        if sample.overview is not None:
+            yield self._overview(sample.overview, title)
+        for name, told in IMAGES.items():
+            psnr_db = sample.psnr_db.get(name)
+            caption = tag("span", tag("b", told), None if psnr_db is None else f" · {decibels(psnr_db)}")
+            if name in sample.images:
+                scale = self.scales.error if name == "error" else self.scales.image
+                uri, shape = scale.png(sample.images[name]), self.sampler.crop.shape
+                yield picture(uri, f"{title}: {told}", caption, shape=shape, width_um=self._width_um)
+            elif name in self.sampler.expected:
+                why = "not kept" if name == "truth" else "missing"
+                yield absent(caption, shape=self.sampler.crop.shape, why=why)
+
+    def _overview(self, image: Float32Array, title: str) -> Html:
+        """The whole field, and which part of it the other pictures show."""
+        part = self.sampler.crop.coarse(self.plan.protocol.field_px[1] // image.shape[1])
+        shape = (image.shape[0], image.shape[1])
+        return picture(
+            self.scales.image.png(image),
+            f"{title}: the whole field, coarsely",
+            tag("b", "Whole field"),
+            shape=shape,
+            width_um=self.plan.protocol.field_px[1] * self.plan.optics.object_pixel_um,
+            over=outline(shape, part),
+        )
+
+    @property
+    def _width_um(self) -> float:
+        return self.sampler.crop.shape[1] * self.plan.optics.object_pixel_um
+
+
+def _left_out(count: int, shown: int, noun: str) -> str:
+    return f" {plural(count - shown, f'more {noun}')} of each are not shown." if count > shown else ""

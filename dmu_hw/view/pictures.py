@@ -1,0 +1,132 @@
+"""Arrays → PNG pictures within a page, each with its scale bar."""
+
+from __future__ import annotations
+
+import base64
+import io
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from dmu_hw.data import BoolArray
+from dmu_hw.view.amounts import digits
+from dmu_hw.view.page import Html, tag
+
+# viridis by Smith and van der Walt, CC0: as bright in grey as in colour, and safe for the colour-blind
+_VIRIDIS = ("440154", "482878", "3e4989", "31688e", "26828e", "1f9e89", "35b779", "6ece58", "b5de2b", "fde725")
+_GREY = ("000000", "ffffff")
+
+
+@dataclass(frozen=True)
+class Scale:
+    """Which value is shown how; pictures that share one can be compared."""
+
+    low: float
+    high: float
+    unit: str
+    colours: tuple[str, ...] = _GREY
+
+    @classmethod
+    def over(cls, images: Iterable[NDArray[Any]], low: float, unit: str, percent: float = 99.9) -> Scale:
+        """White at a round value that all but a few pixels stay under."""
+        highest = max((float(np.nanpercentile(image, percent)) for image in images), default=low)
+        return cls(low, low + _rounded_up(max(highest - low, 1e-6)), unit)
+
+    def coloured(self) -> Scale:
+        return replace(self, colours=_VIRIDIS)
+
+    def legend(self, what: str) -> Html:
+        """The scale itself, with its ends."""
+        colours = ", ".join(f"#{colour}" for colour in self.colours)
+        bar = tag("span", class_="gradient", style=f"background: linear-gradient(90deg, {colours})")
+        return tag("li", tag("b", what), " ", digits(self.low), " ", bar, f" {digits(self.high)} {self.unit}")
+
+    def png(self, image: NDArray[Any]) -> str:
+        """An 8-bit picture as data URI; what is not a number is black."""
+        part = np.clip((np.asarray(image, np.float64) - self.low) / (self.high - self.low), 0, 1)
+        picture = Image.fromarray(np.round(255 * np.nan_to_num(part)).astype(np.uint8))
+        if self.colours != _GREY:
+            picture.putpalette(self._palette())
+        return _uri(picture)
+
+    def _palette(self) -> list[int]:
+        stops = np.array([list(bytes.fromhex(colour)) for colour in self.colours], float)
+        places = np.linspace(0, len(stops) - 1, 256)
+        channels = [np.interp(places, np.arange(len(stops)), stops[:, channel]) for channel in range(3)]
+        return [int(value) for value in np.round(np.stack(channels, axis=1)).ravel()]
+
+
+def bilevel(mask: BoolArray) -> str:
+    """A black and white picture as data URI."""
+    return _uri(Image.fromarray(mask))
+
+
+def _uri(picture: Image.Image) -> str:
+    buffer = io.BytesIO()
+    picture.save(buffer, "PNG", optimize=True)
+    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
+
+
+def picture(
+    uri: str,
+    alt: str,
+    caption: object,
+    *,
+    shape: tuple[int, int],
+    width_um: float,
+    blocky: bool = False,
+    over: Html | None = None,
+) -> Html:
+    """A figure that is enlarged while it has the focus. `blocky` leaves its pixels square; `over` is drawn on top."""
+    image = tag("img", src=uri, alt=alt, width=shape[1], height=shape[0], class_="blocky" if blocky else None)
+    sheet = tag("div", image, over, _scale_bar(width_um), class_="sheet")
+    return tag(
+        "figure", tag("div", sheet, class_="frame"), tag("figcaption", caption), tabindex="0", style=_ratio(shape)
+    )
+
+
+def absent(caption: object, *, shape: tuple[int, int], why: str = "missing") -> Html:
+    """The place of a picture that is not there."""
+    return tag("figure", tag("div", why, class_="frame absent"), tag("figcaption", caption), style=_ratio(shape))
+
+
+def lattice(shape: tuple[int, int], side: int) -> Html:
+    """The borders of camera pixels of `side` pixels, over a picture."""
+    rows, columns = shape
+    lines = [f"M{x} 0V{rows}" for x in range(side, columns, side)] + [
+        f"M0 {y}H{columns}" for y in range(side, rows, side)
+    ]
+    return tag("svg", tag("path", d="".join(lines)), viewBox=f"0 0 {columns} {rows}", aria_hidden="true")
+
+
+def outline(shape: tuple[int, int], part: tuple[slice, slice]) -> Html:
+    """A frame round a part of a picture."""
+    y, x = part
+    path = f"M{x.start} {y.start}H{x.stop}V{y.stop}H{x.start}Z"
+    return tag("svg", tag("path", d=path), viewBox=f"0 0 {shape[1]} {shape[0]}", aria_hidden="true")
+
+
+def bar_length_um(width_um: float) -> float:
+    """The longest round length that is no more than a third of a picture."""
+    decade = 10.0 ** math.floor(math.log10(width_um / 3))
+    return max(step * decade for step in (1, 2, 5) if step * decade <= width_um / 3 * (1 + 1e-9))
+
+
+def _scale_bar(width_um: float) -> Html:
+    length_um = bar_length_um(width_um)
+    return tag("span", f"{digits(length_um)} µm", class_="bar", style=f"width: {100 * length_um / width_um:.2f}%")
+
+
+def _ratio(shape: tuple[int, int]) -> str:
+    return f"--ratio: {shape[1] / shape[0]:.4f}"
+
+
+def _rounded_up(value: float) -> float:
+    """To two digits."""
+    unit = 10.0 ** (math.floor(math.log10(value)) - 1)
+    return math.ceil(value / unit - 1e-9) * unit

@@ -1,0 +1,162 @@
+"""The few bursts of a run that a report shows. Only these are read, one after the other."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dmu_hw.data import Float32Array
+from dmu_hw.metrics import psnr_db
+from dmu_hw.omezarr import Store
+from dmu_hw.plan import Plan, Role, Shot
+from dmu_hw.reconstruct import Calibrated, Window, enlarged
+from dmu_hw.runfolder import RunFolder
+
+MAX_BURSTS = 4
+MAX_FRAMES = 9
+WINDOW_PX = 256
+"""Of a larger field, the middle is shown."""
+_REFERENCES: tuple[Role, ...] = ("plain", "full")
+
+
+@dataclass(frozen=True, eq=False)
+class Sample:
+    """What is shown of one burst. Images are on the object grid, 1 is the brightest dye of the model."""
+
+    shot: Shot
+    began_s: float | None
+    """Its first frame on the rig's clock."""
+    frames: list[NDArray[Any] | None]
+    """The first raw frames; None is missing."""
+    images: dict[str, Float32Array]
+    """`reconstruction`, `truth`, `error` (how far they are apart), `plain`, `full`: those that there are."""
+    psnr_db: dict[str, float]
+    """Of the images against the truth, over the whole field."""
+    overview: Float32Array | None = None
+    """The whole field, coarsely, where the images show only its middle."""
+
+
+@dataclass(frozen=True)
+class Crop:
+    """The part of every field that is shown, in object pixels."""
+
+    y: slice
+    x: slice
+    whole: bool
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        return self.y.stop - self.y.start, self.x.stop - self.x.start
+
+    @property
+    def part(self) -> tuple[slice, slice]:
+        return self.y, self.x
+
+    def coarse(self, factor: int) -> tuple[slice, slice]:
+        """The same on pixels that are `factor` times larger."""
+        return slice(self.y.start // factor, self.y.stop // factor), slice(
+            self.x.start // factor, self.x.stop // factor
+        )
+
+
+def crop_of(plan: Plan) -> Crop:
+    """The middle of the field, in whole camera pixels."""
+    side = plan.stack.camera_pixel
+    (rows, columns), largest = plan.protocol.field_px, max(side, WINDOW_PX // side * side)
+
+    def middle(count: int) -> slice:
+        if count <= WINDOW_PX:
+            return slice(0, count)
+        start = (count - largest) // 2 // side * side
+        return slice(start, start + largest)
+
+    return Crop(middle(rows), middle(columns), max(rows, columns) <= WINDOW_PX)
+
+
+def chosen(plan: Plan) -> list[Shot]:
+    """Bursts from the whole length of a run, the first and the last among them."""
+    shots = [shot for shot in plan.shots if shot.role == "patterns"]
+    places = np.linspace(0, len(shots) - 1, min(MAX_BURSTS, len(shots)))
+    return [shots[round(place)] for place in places]
+
+
+def _window(plan: Plan, role: Role) -> Window:
+    take = plan.takes[role]
+    return Window(plan.optics, plan.protocol.field_px, plan.centre_um, take.power_mw, take.mode.exposure_ms)
+
+
+class Sampler:
+    """Reads what there is of a burst from the stores of a run."""
+
+    def __init__(self, run: RunFolder, plan: Plan) -> None:
+        self.plan = plan
+        self.crop = crop_of(plan)
+        self._frames = {role: Store(run.frames_of(role)) for role in plan.takes}
+        self._images = {
+            name: Store(path)
+            for name, path in (("reconstruction", run.reconstruction), ("truth", run.truth))
+            if path.exists()
+        }
+        self._calibrated = {
+            role: Calibrated(_window(plan, role), self._side(role)) for role in _REFERENCES if role in plan.takes
+        }
+
+    def sample(self, shot: Shot) -> Sample:
+        place = shot.position, shot.time, shot.z
+        images = {name: store.burst(*place)[0] for name, store in self._images.items()}
+        images |= {
+            role: self._reference(role, place)
+            for role in self._calibrated
+            if np.isfinite(self._exposed_ms(role, place)[0])
+        }
+        images = {name: image for name, image in images.items() if np.isfinite(image).all()}
+        truth = images.get("truth")
+        others = {name: image for name, image in images.items() if name != "truth"}
+        judged = {} if truth is None else {name: psnr_db(image, truth) for name, image in others.items()}
+        if truth is not None and "reconstruction" in images:
+            images["error"] = np.abs(images["reconstruction"] - truth)
+        shown = {name: image[self.crop.part].copy() for name, image in images.items()}
+        return Sample(shot, self._began_s(place), self._raw(place), shown, judged, self._overview(images))
+
+    @property
+    def expected(self) -> set[str]:
+        """Names of images that a burst without gaps has; the truth may be known of the first bursts only."""
+        return self._images.keys() | self._calibrated.keys()
+
+    def _raw(self, place: tuple[int, int, int]) -> list[NDArray[Any] | None]:
+        field, time, plane = place
+        exposed = np.isfinite(self._exposed_ms("patterns", place))
+        frames = np.asarray(self._frames["patterns"].array(field)[time, :MAX_FRAMES, plane])
+        part = self.crop.coarse(self._side("patterns"))
+        return [frame[part] if here else None for frame, here in zip(frames, exposed, strict=False)]
+
+    def _reference(self, role: Role, place: tuple[int, int, int]) -> Float32Array:
+        return enlarged(self._calibrated[role], self._frames[role].burst(*place)[0])
+
+    def _exposed_ms(self, role: Role, place: tuple[int, int, int]) -> NDArray[np.float64]:
+        """When each frame of a burst was taken; NaN is missing."""
+        field, time, plane = place
+        return np.asarray(self._frames[role].times(field)[time, :, plane], np.float64)
+
+    def _began_s(self, place: tuple[int, int, int]) -> float | None:
+        exposed_ms = self._exposed_ms("patterns", place)
+        taken_ms = exposed_ms[np.isfinite(exposed_ms)]
+        return float(taken_ms.min()) / 1e3 if taken_ms.size else None
+
+    def _side(self, role: Role) -> int:
+        """Camera pixel in object pixels."""
+        return self.plan.takes[role].mode.binning * self.plan.optics.sensor_ratio
+
+    def _overview(self, images: dict[str, Float32Array]) -> Float32Array | None:
+        """The reconstruction of the whole field, each pixel the mean of a block."""
+        image = images.get("reconstruction", images.get("full"))
+        if self.crop.whole or image is None:
+            return None
+        factor = -(-max(image.shape) // WINDOW_PX)
+        rows, columns = (side // factor for side in image.shape)
+        blocks = image[: rows * factor, : columns * factor].reshape(rows, factor, columns, factor)
+        coarse: Float32Array = blocks.mean(axis=(1, 3))
+        return coarse

@@ -1,0 +1,70 @@
+"""What the numbers of a run say, in plain words and no better than they are."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+from dmu_hw.view.amounts import decibels
+
+RECONSTRUCTION = "PSNR reconstruction / dB"
+BICUBIC = "PSNR plain camera, bicubic / dB"
+SAME_INVERSE = "PSNR plain camera, same inverse / dB"
+_WORTHWHILE_DB = 1.0
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """One sentence, and whether it speaks for the patterns; None: neither."""
+
+    good: bool | None
+    text: str
+
+
+def verdict(metrics: Mapping[str, float], *, reconstructed: bool, truth_known: bool) -> tuple[Judgement, ...]:
+    """Never empty: what cannot be judged is said as well."""
+    if not reconstructed:
+        return (
+            Judgement(None, "The frames were recorded only: nothing was reconstructed, so there is nothing to judge."),
+        )
+    if not truth_known:
+        return (Judgement(None, "Nobody knows the truth of a real specimen: the reconstruction is shown, not judged."),)
+    ours = metrics.get(RECONSTRUCTION)
+    if ours is None:
+        return (
+            Judgement(False, "No burst of which the truth is known is complete, so no reconstruction can be judged."),
+        )
+    judged = tuple(_against_plain(ours, metrics))
+    none_db = f"The reconstruction reaches {decibels(ours)}; no plain camera's frame was taken to compare it with."
+    return judged or (Judgement(None, none_db),)
+
+
+def _against_plain(ours: float, metrics: Mapping[str, float]) -> Iterator[Judgement]:
+    if BICUBIC in metrics:
+        yield _against_bicubic(ours, metrics[BICUBIC])
+    if SAME_INVERSE in metrics:
+        yield _against_same_inverse(ours, metrics[SAME_INVERSE])
+
+
+def _against_bicubic(ours: float, theirs: float) -> Judgement:
+    what = "the plain camera's frame of the same compression and dose, enlarged bicubically"
+    both = f"({decibels(ours)} against {decibels(theirs)})"
+    gain = round(ours - theirs, 1)
+    if gain >= _WORTHWHILE_DB:
+        return Judgement(True, f"The reconstruction beats {what}, by {decibels(gain)} {both}.")
+    if gain > 0:
+        return Judgement(False, f"The reconstruction beats {what}, by only {decibels(gain)} {both}: less than 1 dB.")
+    if gain == 0:
+        return Judgement(False, f"The reconstruction is no better than {what} {both}.")
+    return Judgement(False, f"The reconstruction is worse than {what}, by {decibels(-gain)} {both}.")
+
+
+def _against_same_inverse(ours: float, theirs: float) -> Judgement:
+    what = f"the same inverse on the plain camera's frame gives {decibels(theirs)}"
+    gain = round(ours - theirs, 1)
+    if gain <= 0:
+        more = "just as much" if gain == 0 else f"{decibels(-gain)} more"
+        return Judgement(False, f"A plain camera is as good here: {what}, {more}.")
+    if gain < _WORTHWHILE_DB:
+        return Judgement(None, f"The patterns gain little: {what}, only {decibels(gain)} less.")
+    return Judgement(True, f"The patterns earn their place: {what}, {decibels(gain)} less.")
