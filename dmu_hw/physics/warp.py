@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from dmu_hw.files import Positive, Settings
 
@@ -15,6 +15,8 @@ Pair = tuple[float, float]
 Terms = Annotated[tuple[float, ...], Field(min_length=7, max_length=7)]
 ZERO: Terms = (0.0,) * 7
 _NEWTON_STEPS = 8
+_LEAST_DETERMINANT = 1e-9
+"""As a part of what the largest entry of a matrix would give."""
 
 
 class Warp(Settings):
@@ -25,6 +27,14 @@ class Warp(Settings):
     distortion: tuple[Terms, Terms] = (ZERO, ZERO)
     """Coefficients of x², xy, y², x³, x²y, xy², y³ for x and for y, with x and y in units of `radius`."""
     radius: Positive = 1.0
+
+    @model_validator(mode="after")
+    def _has_an_inverse(self) -> Warp:
+        (a, b), (c, d) = self.matrix
+        largest = max(map(abs, (a, b, c, d)))
+        if not abs(a * d - b * c) > _LEAST_DETERMINANT * largest**2:
+            raise ValueError(f"matrix {self.matrix} maps the plane onto a line and cannot be inverted")
+        return self
 
     @property
     def is_identity(self) -> bool:
@@ -50,8 +60,6 @@ class Warp(Settings):
         """The points that `apply` maps to (x, y), by Newton's method from the affine inverse."""
         (a, b), (c, d) = self.matrix
         det = a * d - b * c
-        if det == 0:
-            raise ValueError(f"matrix {self.matrix} cannot be inverted")
         dx, dy = x - self.shift[0], y - self.shift[1]
         u, v = (d * dx - b * dy) / det, (a * dy - c * dx) / det
         if self.is_affine:
