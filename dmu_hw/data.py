@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
@@ -113,9 +113,8 @@ class Burst:
 class Estimate:
     """What the inverse made of a burst."""
 
-    shot: int
     image: Float32Array
     """(y, x) on the object grid; 1 is the brightest dye of the model."""
     pixel_um: float
-    model: str
-    metrics: dict[str, float] = field(default_factory=dict)
+    bundle_hash: str
+    """Which inverse made it."""

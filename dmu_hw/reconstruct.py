@@ -13,7 +13,7 @@ from torch.nn import functional
 
 from dmu_hw import plugin
 from dmu_hw.bundle import Bundle, Weights
-from dmu_hw.data import Float32Array, PatternStack, Progress, Uint16Array
+from dmu_hw.data import Estimate, Float32Array, PatternStack, Progress, Uint16Array
 from dmu_hw.omezarr import Image, Store
 from dmu_hw.physics.forward import Forward
 from dmu_hw.physics.optics import Optics
@@ -58,37 +58,39 @@ class Window:
 class Calibrated:
     """Numbers of the camera ↔ signals of the model, for one size of camera pixels."""
 
-    def __init__(self, window: Window, camera_pixel: int) -> None:
+    def __init__(self, window: Window, camera_pixel: int, device: torch.device | str = "cpu") -> None:
         optics = window.optics
         self.window = window
-        self.forward = Forward(optics, window.field_px, camera_pixel, centre_um=window.centre_um)
+        self.forward = Forward(optics, window.field_px, camera_pixel, centre_um=window.centre_um, device=device)
         self.sensor = SensorModel.at(optics.sensor, camera_pixel // optics.sensor_ratio)
 
     def signal(self, frames: Uint16Array) -> Tensor:
         """Frames (pattern, y, x) in units of object pixels of brightness 1 in full light, background taken off."""
-        photons = self.sensor.to_photons(torch.from_numpy(frames.astype(np.float32)))
+        photons = self.sensor.to_photons(torch.from_numpy(frames.astype(np.float32)).to(self.forward.device))
         power_mw, exposure_ms = self.window.power_mw, self.window.exposure_ms
         dark, one = (self.forward.photons(torch.tensor(value), power_mw, exposure_ms) for value in (0.0, 1.0))
         return (photons - dark) / (one - dark)
 
     def flat(self, image: Tensor) -> Float32Array:
         """An image with the uneven light divided out."""
-        even: Float32Array = (image / self.forward.profile).numpy()
+        even: Float32Array = (image / self.forward.profile).cpu().numpy()
         return even
 
 
 class Reconstructor:
     """One bundle looking through one window."""
 
-    def __init__(self, bundle: Bundle, window: Window) -> None:
-        self.calibrated = Calibrated(window, bundle.patterns.camera_pixel)
+    def __init__(self, bundle: Bundle, window: Window, device: torch.device | str = "cpu") -> None:
+        self.bundle_hash = bundle.hash
+        self.calibrated = Calibrated(window, bundle.patterns.camera_pixel, device)
         found = model_class(bundle.header.model, where="bundle", folder=Path())
-        self.model = found(bundle.weights, bundle.patterns)
+        self.model = found(bundle.weights, bundle.patterns, device)
 
     @torch.no_grad()
-    def image(self, frames: Uint16Array) -> Float32Array:
-        """The specimen on the object grid."""
-        return self.calibrated.flat(self.model(self.calibrated.signal(frames)[None])[0])
+    def estimate(self, frames: Uint16Array) -> Estimate:
+        """A burst (pattern, y, x) → the specimen on the object grid."""
+        image = self.calibrated.flat(self.model(self.calibrated.signal(frames)[None])[0])
+        return Estimate(image, self.calibrated.window.optics.object_pixel_um, self.bundle_hash)
 
 
 def enlarged(calibrated: Calibrated, frame: Uint16Array) -> Float32Array:
@@ -116,7 +118,7 @@ def reconstruct_run(
     for done, (field, time, z) in enumerate(places, start=1):
         exposed_ms = np.asarray(frames.times(field)[time, :, z])
         if not np.isnan(exposed_ms).any():
-            store.array(field)[time, 0, z] = reconstructor.image(frames.burst(field, time, z))
+            store.array(field)[time, 0, z] = reconstructor.estimate(frames.burst(field, time, z)).image
             store.times(field)[time, 0, z] = exposed_ms[0]
         if progress is not None:
             progress(done, len(places))

@@ -47,7 +47,7 @@ def _plain_errors(run: RunFolder, session: Session, truth: Truth) -> dict[str, l
         frame = store.burst(field, time, plane)
         errors["plain camera, bicubic"].append(mse(enlarged(calibrated, frame[0]), image))
         if decoder is not None:
-            errors["plain camera, same inverse"].append(mse(decoder.image(frame), image))
+            errors["plain camera, same inverse"].append(mse(decoder.estimate(frame).image, image))
     return errors
 
 
