@@ -1,0 +1,69 @@
+"""What many tests share: a small simulated rig that takes milliseconds a frame."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from dmu_hw.rig import Rig, load_rig
+
+SMALL: dict[str, Any] = {
+    "kind": "rig",
+    "name": "small",
+    "optics": {
+        "object_pixel_um": 0.5,
+        "sensor_pixel_um": 0.5,
+        "excitation": {"kind": "gaussian", "sigma_um": 0.3},
+        "emission": {"kind": "gaussian", "sigma_um": 0.35},
+        "mirrors": {"shape": [96, 128], "leakage": 0.01, "to_sample": {"matrix": [[0.5, 0.0], [0.0, 0.5]]}},
+        "dye": {"photons_per_um2_mw_ms": 100.0, "background_photons_per_um2_mw_ms": 1.0},
+        "sensor": {"gain_adu_per_e": 0.5, "read_noise_e": 1.0, "full_well_e": 120_000.0},
+    },
+    "connections": {
+        "world": {
+            "driver": "simulated",
+            "specimen": {"kind": "nuclei", "seed": 3},
+            "oversampling": 1,
+            "sensor_shape": [64, 64],
+        }
+    },
+    "devices": {
+        role: {"driver": "simulated", "connection": "world"} for role in ("dmd", "camera", "light", "stage", "focus")
+    },
+    "stepping": "dmd",
+}
+
+
+@pytest.fixture
+def rig_yaml(tmp_path: Path) -> Callable[..., Path]:
+    """Writes the small rig with some keys changed, by dotted path; `...` takes a key away."""
+
+    def write(changes: Mapping[str, Any] | None = None, name: str = "rig.yaml") -> Path:
+        rig = copy.deepcopy(SMALL)
+        for key, value in (changes or {}).items():
+            *parents, last = key.split(".")
+            place = rig
+            for parent in parents:
+                place = place.setdefault(parent, {})
+            if value is ...:
+                del place[last]
+            else:
+                place[last] = value
+        path = tmp_path / name
+        path.write_text(yaml.safe_dump(rig, sort_keys=False))
+        return path
+
+    return write
+
+
+@pytest.fixture
+def small_rig(rig_yaml: Callable[..., Path]) -> Iterator[Callable[..., Rig]]:
+    """Opens the small rig with some keys changed; closed when the test ends."""
+    with ExitStack() as stack:
+        yield lambda changes=None: stack.enter_context(Rig(load_rig(rig_yaml(changes))).opened())
