@@ -33,19 +33,27 @@ class Guard:
             self._light.set_power(power_mw)
             self._light.on()
             yield
+            if not self._light.is_on():
+                raise DeviceError("light", "went off by itself: frames may have been exposed in the dark")
         finally:
             self.off()
 
     def off(self) -> None:
-        """Off, read back; three tries, then a fault that says so loudly."""
-        failure: DeviceError | None = None
+        """Off, read back; three tries, then a fault that says so loudly. A second Ctrl-C does not stop it half way."""
+        failure: Exception | None = None
+        interrupt: KeyboardInterrupt | None = None
         for _ in range(_TRIES):
             try:
                 self._light.off()
                 if not self._light.is_on():
-                    return
-            except DeviceError as error:
+                    break
+            except KeyboardInterrupt as error:
+                interrupt = error
+            except Exception as error:  # noqa: BLE001 - whatever a driver raises, the light must be told again
                 failure = error
-        self.fault = True
-        log.critical("LIGHT MAY BE ON: it did not go off in %d tries", _TRIES)
-        raise DeviceError("light", f"did not go off in {_TRIES} tries: SWITCH IT OFF BY HAND") from failure
+        else:
+            self.fault = True
+            log.critical("LIGHT MAY BE ON: it did not go off in %d tries", _TRIES)
+            raise DeviceError("light", f"did not go off in {_TRIES} tries: SWITCH IT OFF BY HAND") from failure
+        if interrupt is not None:
+            raise interrupt
