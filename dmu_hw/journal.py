@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import threading
@@ -14,6 +15,9 @@ import google_crc32c
 from dmu_hw.errors import RunError
 
 Line = dict[str, Any]
+_MARK = b',"crc32c":"'
+_TAIL_BYTES = len('01234567"}')
+"""What stands between the mark and the end of a line."""
 
 
 def crc32c(content: bytes) -> str:
@@ -25,6 +29,7 @@ class Journal:
     """Appends lines; `sync` returns when they are on the disk."""
 
     def __init__(self, path: Path) -> None:
+        self.path = path
         self._file: IO[bytes] = open(path, "ab")
         self._lock = threading.Lock()
 
@@ -32,24 +37,42 @@ class Journal:
         """Write one line; it is durable after the next `sync`."""
         body = json.dumps({"kind": kind, **fields}, separators=(",", ":"), allow_nan=False)
         line = f'{body[:-1]},"crc32c":"{crc32c(body.encode())}"}}\n'
-        with self._lock:
+        with self._writing():
             self._file.write(line.encode())
             self._file.flush()
 
     def sync(self) -> None:
-        with self._lock:
+        with self._writing():
             sync_file(self._file)
 
     def close(self) -> None:
-        if not self._file.closed:
+        if self._file.closed:
+            return
+        try:
             self.sync()
-            self._file.close()
+        finally:
+            # what cannot be flushed here either, sync has told already
+            with contextlib.suppress(OSError):
+                self._file.close()
+
+    @contextlib.contextmanager
+    def _writing(self) -> Iterator[None]:
+        with self._lock:
+            try:
+                yield
+            except OSError as error:
+                raise RunError(f"{self.path}: cannot be written: {error.strerror}") from error
 
 
 def sync_file(file: IO[bytes]) -> None:
     """Flush a file to the disk itself."""
     file.flush()
-    (os.fdatasync if hasattr(os, "fdatasync") else os.fsync)(file.fileno())
+    sync_handle(file.fileno())
+
+
+def sync_handle(handle: int) -> None:
+    """Put what the system has of a file on the disk."""
+    (os.fdatasync if hasattr(os, "fdatasync") else os.fsync)(handle)
 
 
 def read_journal(path: Path) -> Iterator[Line]:
@@ -60,14 +83,19 @@ def read_journal(path: Path) -> Iterator[Line]:
             line = _checked(raw)
             if line is not None:
                 yield line
-            elif file.read(1):
+            elif not _is_cut(raw):
                 raise RunError(f"{path}:{number}: line is damaged")
 
 
 def _checked(raw: bytes) -> Line | None:
     """A line, if it is whole and its checksum fits."""
-    head, mark, tail = raw.rpartition(b',"crc32c":"')
+    head, mark, tail = raw.rpartition(_MARK)
     if not mark or tail[8:] != b'"}\n' or crc32c(head + b"}").encode() != tail[:8]:
         return None
     line: Line = json.loads(raw)
     return line
+
+
+def _is_cut(raw: bytes) -> bool:
+    """Whether this can be the beginning of one line; a line break that was damaged joins two."""
+    return not raw.endswith(b"\n") and len(raw.partition(_MARK)[2]) <= _TAIL_BYTES

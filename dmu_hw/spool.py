@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import time
 from pathlib import Path
 from typing import IO
@@ -11,11 +13,13 @@ import tifffile
 
 from dmu_hw.data import Burst, Uint16Array
 from dmu_hw.errors import RunError
-from dmu_hw.journal import Journal, Line, crc32c, sync_file
+from dmu_hw.journal import Journal, Line, crc32c, sync_file, sync_handle
 
 _SEGMENT_BYTES = 1_500_000_000
 _SEGMENT_FRAMES = 4000
 _SYNC_S = 0.25
+_RESERVE_BYTES = 1_000_000
+"""Given back when the disk is full, so that the journal can seal what came before."""
 
 
 class Spool:
@@ -30,10 +34,48 @@ class Spool:
         self._frames = 0
         self._unsealed: list[int] = []
         self._synced_s = time.monotonic()
+        self._failed = False
         folder.mkdir()
+        self._reserve = folder / "reserve"
+        self._reserve.write_bytes(os.urandom(_RESERVE_BYTES))
 
     def put(self, burst: Burst) -> None:
         """Write a burst and what is missing of it; sealed a quarter of a second later at most, or by `sync`."""
+        try:
+            self._put(burst)
+        except (OSError, RunError) as error:
+            self._rescue()
+            raise RunError(f"{self.folder}: a burst cannot be written: {error}") from error
+        self.sync_when_due()
+
+    def sync_when_due(self) -> None:
+        """Seal what has waited long enough; to be called when nothing else is to be done."""
+        if self._unsealed and time.monotonic() - self._synced_s >= _SYNC_S:
+            self.sync()
+
+    def sync(self) -> None:
+        """Put everything on the disk and seal the bursts that are there whole."""
+        try:
+            self._sync_segment()
+        except OSError as error:
+            raise RunError(f"{self.folder}: cannot be written: {error.strerror}") from error
+        self._seal()
+
+    def close(self) -> None:
+        """Seal all that is whole; after a failure only let go of the files."""
+        try:
+            if not self._failed:
+                self.sync()
+                self._close_segment()
+        finally:
+            if self._file is not None:
+                # only after a failure that was told: what could not be written then cannot be flushed now either
+                with contextlib.suppress(OSError):
+                    self._file.close()
+            self._file = self._writer = None
+            self._reserve.unlink(missing_ok=True)
+
+    def _put(self, burst: Burst) -> None:
         for frame in burst.frames:
             offset = self._write(frame.pixels)
             self.journal.add(
@@ -50,23 +92,39 @@ class Spool:
             )
         for missing in burst.missing:
             self.journal.add("missing", shot=burst.shot, pattern=missing.pattern, reason=missing.reason)
-        self._unsealed.append(burst.shot)
-        if time.monotonic() - self._synced_s >= _SYNC_S:
-            self.sync()
-
-    def sync(self) -> None:
-        """Put everything on the disk and seal the bursts that are there whole."""
         if self._file is not None:
-            sync_file(self._file)
+            self._file.flush()
+        if not self._unsealed:
+            self._synced_s = time.monotonic()
+        self._unsealed.append(burst.shot)
+
+    def _sync_segment(self) -> None:
+        try:
+            if self._file is not None:
+                sync_file(self._file)
+        except OSError:
+            # the system forgets what it could not put on the disk: asked again it would say that all is well
+            self._failed = True
+            raise
+
+    def _seal(self) -> None:
         if self._unsealed:
             self.journal.add("sealed", shots=self._unsealed)
             self._unsealed = []
         self.journal.sync()
         self._synced_s = time.monotonic()
 
-    def close(self) -> None:
-        self.sync()
-        self._close_segment()
+    def _rescue(self) -> None:
+        """The disk is full or gone: seal the bursts before this one, which the system has whole, if that still works.
+        That writing failed is told by whoever calls this."""
+        if self._failed:
+            return
+        self._failed = True
+        with contextlib.suppress(OSError, RunError):
+            self._reserve.unlink(missing_ok=True)
+            if self._file is not None:
+                sync_handle(self._file.fileno())
+            self._seal()
 
     def _write(self, pixels: Uint16Array) -> int:
         """Append one directory with its image; returns where the pixels begin."""
@@ -91,7 +149,7 @@ class Spool:
     def _close_segment(self) -> None:
         if self._writer is not None and self._file is not None:
             self._writer.close()
-            sync_file(self._file)
+            self._sync_segment()
             self._file.close()
         self._file = self._writer = None
 
