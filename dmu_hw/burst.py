@@ -2,120 +2,166 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from dataclasses import dataclass
 
 import numpy as np
 
 from dmu_hw.data import Burst, Frame, Missing
-from dmu_hw.errors import DeviceTimeout
+from dmu_hw.errors import DeviceError, DeviceTimeout
 from dmu_hw.guard import Guard
+from dmu_hw.journal import crc32c
 from dmu_hw.plan import Shot, Take
 from dmu_hw.rig import Rig
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
+class _Catch:
+    """A frame, and the moments between which an exposure of this burst can have begun."""
+
+    frame: Frame
+    armed_ms: float
+    fetched_ms: float
+
+
 class BurstTaker:
     """Knows the rig's way of stepping patterns."""
 
-    rig: Rig
-    guard: Guard
-    frame_timeout_ms: float
+    def __init__(self, rig: Rig, guard: Guard, frame_timeout_ms: float) -> None:
+        self.rig = rig
+        self.guard = guard
+        self.frame_timeout_ms = frame_timeout_ms
+        self.read_back = True
+        """False once the DMD could not tell what it had shown: the order then rests on counts and times alone."""
+        self._before: frozenset[str] = frozenset()
+        """Checksums of the frames of the last burst that brought any."""
 
     def take(self, shot: Shot, take: Take) -> Burst:
-        """Camera armed, light on, sequence started, frames fetched, light off, and only then judged."""
+        """Camera armed, light on, sequence started, frames fetched, light off, mirrors dark, and only then judged."""
         if self.rig.settings.stepping == "software":
-            frames, shown = self._by_software(take)
+            catches, doubt = self._by_software(take), ""
         else:
-            frames, shown = self._by_hardware(take)
-        return _judged(shot, take, frames, shown)
+            catches, doubt = self._by_hardware(take)
+        frames = [catch.frame for catch in catches]
+        checksums = [crc32c(frame.pixels.tobytes()) for frame in frames]
+        doubt = doubt or _doubt(take, catches)
+        burst = _in_doubt(shot, take, doubt) if doubt else self._judged(shot, take, frames, checksums)
+        self._before = frozenset(checksums) or self._before
+        return burst
 
-    def _by_hardware(self, take: Take) -> tuple[list[Frame], tuple[int, ...] | None]:
-        camera, dmd = self.rig.camera, self.rig.dmd
+    # ---------------------------------------------------------------- the three ways of stepping
+
+    def _by_hardware(self, take: Take) -> tuple[list[_Catch], str]:
+        """Also says what speaks against the order that the DMD itself reports."""
+        camera, dmd, count = self.rig.camera, self.rig.dmd, take.stack.count
         paced_by_dmd = self.rig.settings.stepping == "dmd"
-        frames: list[Frame] = []
-        try:
+        # A DMD that the camera steps gets one step too many: if a trigger is lost on the way, that last one is not
+        # shown. Without it the order would look complete while frames had seen the pattern before theirs.
+        order = take.memory if paced_by_dmd else (*take.memory, take.memory[0])
+        catches: list[_Catch] = []
+        with ExitStack() as ending:
+            ending.callback(dmd.stop)
+            ending.callback(camera.disarm)
             with self.guard.light_on(take.power_mw):
                 if paced_by_dmd:
-                    camera.arm(take.stack.count)
-                    dmd.start(take.memory, take.period_ms)
+                    armed_ms = self.rig.clock.now_ms()
+                    camera.arm(count)
+                    dmd.start(order, take.period_ms)
                 else:
-                    dmd.start(take.memory, None)
+                    dmd.start(order, None)
                     self.rig.clock.sleep_ms(dmd.settle_ms)
-                    camera.arm(take.stack.count)
-                while len(frames) < take.stack.count:
-                    frame = self._pop(take, len(frames))
-                    if frame is None:
+                    armed_ms = self.rig.clock.now_ms()
+                    camera.arm(count)
+                while len(catches) < count:
+                    catch = self._pop(take, armed_ms, None)
+                    if catch is None:
                         break
-                    frames.append(frame)
-                    if frame.number >= take.stack.count - 1:
+                    catches.append(catch)
+                    if catch.frame.number >= count - 1:
                         break
-        finally:
-            camera.disarm()
-        shown = dmd.shown()
-        dmd.stop()
-        return frames, shown
+            shown = dmd.shown()
+        self.read_back = shown is not None
+        if shown is None or shown == order:
+            return catches, ""
+        return catches, f"the DMD showed {_short(shown)} instead of {_short(order)}"
 
-    def _by_software(self, take: Take) -> tuple[list[Frame], tuple[int, ...] | None]:
+    def _by_software(self, take: Take) -> list[_Catch]:
         camera, dmd = self.rig.camera, self.rig.dmd
-        frames: list[Frame] = []
-        try:
+        catches: list[_Catch] = []
+        with ExitStack() as ending:
+            ending.callback(dmd.show, None)
+            ending.callback(camera.disarm)
             with self.guard.light_on(take.power_mw):
-                for number, place in enumerate(take.memory):
+                for pattern, place in enumerate(take.memory):
                     dmd.show(place)
                     self.rig.clock.sleep_ms(dmd.settle_ms)
+                    armed_ms = self.rig.clock.now_ms()
                     camera.arm(1)
-                    frame = self._pop(take, number)
-                    if frame is None:
+                    catch = self._pop(take, armed_ms, pattern)
+                    if catch is None:
                         break
-                    frames.append(Frame(frame.pixels, number, frame.time_ms, number, frame.pattern_hash))
-        finally:
-            camera.disarm()
-            dmd.show(None)
-        return frames, None
+                    catches.append(catch)
+        return catches
 
-    def _pop(self, take: Take, number: int) -> Frame | None:
-        """The next frame, copied at the border: the camera may use its buffer again at once."""
+    def _pop(self, take: Take, armed_ms: float, pattern: int | None) -> _Catch | None:
+        """The next frame, copied at the border: the camera may use its buffer again at once. Where the pattern is
+        not given, it is the frame's number that tells it."""
         try:
             raw = self.rig.camera.pop(take.period_ms + self.frame_timeout_ms)
         except DeviceTimeout:
             return None
-        pattern = raw.number if self.rig.settings.stepping != "software" else number
-        pattern_hash = take.stack.hashes[pattern] if pattern < take.stack.count else ""
-        return Frame(raw.pixels.copy(), raw.number, raw.time_ms, pattern, pattern_hash)
+        if raw.pixels.shape != take.mode.shape or raw.pixels.dtype != np.uint16:
+            want = f"uint16 {take.mode.shape}"
+            raise DeviceError("camera", f"gave a frame of {raw.pixels.dtype} {raw.pixels.shape} instead of {want}")
+        # one frame was asked for where the pattern is given: any number but 0 is a frame too many
+        number = int(raw.number) + (pattern or 0)
+        pattern = number if pattern is None else pattern
+        pattern_hash = take.stack.hashes[pattern] if 0 <= pattern < take.stack.count else ""
+        frame = Frame(raw.pixels.copy(), number, float(raw.time_ms), pattern, pattern_hash)
+        return _Catch(frame, armed_ms, self.rig.clock.now_ms())
+
+    # ---------------------------------------------------------------- judging
+
+    def _judged(self, shot: Shot, take: Take, frames: list[Frame], checksums: list[str]) -> Burst:
+        """The order is sure; single frames may still be missing, empty, or given twice."""
+        missing = dict.fromkeys(range(take.stack.count), "the camera skipped it")
+        good: list[Frame] = []
+        seen = set(self._before)
+        for frame, checksum in zip(frames, checksums, strict=True):
+            if checksum in seen and np.ptp(frame.pixels) > 0:
+                missing[frame.pattern] = "the camera gave an earlier frame once more"
+            elif self.rig.optics.sensor.offset_adu > 0 and not frame.pixels.any():
+                missing[frame.pattern] = "the camera gave an empty buffer"
+            else:
+                good.append(frame)
+                del missing[frame.pattern]
+            seen.add(checksum)
+        return Burst(shot.index, tuple(good), tuple(Missing(pattern, why) for pattern, why in missing.items()))
 
 
-def _judged(shot: Shot, take: Take, frames: list[Frame], shown: tuple[int, ...] | None) -> Burst:
-    """Which frames surely saw which pattern. If the order itself is in doubt, none did."""
-    count = take.stack.count
-    doubt = _doubt(take, frames, shown)
-    if doubt:
-        return Burst(shot.index, (), tuple(Missing(pattern, doubt) for pattern in range(count)))
-    missing = [Missing(pattern, "the camera skipped it") for pattern in range(count)]
-    good: list[Frame] = []
-    for before, frame in zip([None, *frames[:-1]], frames, strict=True):
-        if before is not None and np.array_equal(before.pixels, frame.pixels) and np.ptp(frame.pixels) > 0:
-            missing[frame.pattern] = Missing(frame.pattern, "the camera gave the frame before once more")
-        else:
-            good.append(frame)
-    here = {frame.pattern for frame in good}
-    return Burst(shot.index, tuple(good), tuple(gap for gap in missing if gap.pattern not in here))
+def _in_doubt(shot: Shot, take: Take, doubt: str) -> Burst:
+    """If the order itself is in doubt, no frame surely saw its pattern."""
+    return Burst(shot.index, (), tuple(Missing(pattern, doubt) for pattern in range(take.stack.count)))
 
 
-def _doubt(take: Take, frames: list[Frame], shown: tuple[int, ...] | None) -> str:
+def _doubt(take: Take, catches: list[_Catch]) -> str:
     """Why the order of frames and patterns cannot be trusted; empty if it can."""
-    count = take.stack.count
-    if shown is not None and shown != take.memory:
-        return f"the DMD showed {_short(shown)} instead of {_short(take.memory)}"
-    numbers = [frame.number for frame in frames]
-    if not frames or numbers[-1] != count - 1:
-        return f"frame {numbers[-1] + 1 if frames else 0} of {count} did not come in time"
-    if numbers != sorted(set(numbers)):
-        return f"frame numbers are not in order: {_short(tuple(numbers))}"
-    first = frames[0]
-    for frame in frames[1:]:
-        due_ms = (frame.number - first.number) * take.period_ms
-        if take.mode.trigger == "external" and abs(frame.time_ms - first.time_ms - due_ms) > take.period_ms / 2:
-            return f"frame {frame.number} came {frame.time_ms - first.time_ms - due_ms:+.3g} ms off its time"
+    count, slack_ms = take.stack.count, take.period_ms / 2
+    numbers = tuple(catch.frame.number for catch in catches)
+    if numbers != tuple(sorted(set(numbers))) or (numbers and numbers[0] < 0):
+        return f"frame numbers are not in order: {_short(numbers)}"
+    if not numbers or numbers[-1] < count - 1:
+        return f"frame {numbers[-1] + 1 if numbers else 0} of {count} did not come in time"
+    if numbers[-1] >= count:
+        return f"the camera counted {numbers[-1] + 1} exposures where {count} were due"
+    first = catches[0].frame
+    for catch in catches:
+        frame = catch.frame
+        if not catch.armed_ms - slack_ms <= frame.time_ms <= catch.fetched_ms + slack_ms:
+            return f"frame {frame.number} has a time that is not within this burst: an old one left in the camera"
+        late_ms = frame.time_ms - first.time_ms - (frame.number - first.number) * take.period_ms
+        if take.mode.trigger == "external" and abs(late_ms) > slack_ms:
+            return f"frame {frame.number} came {late_ms:+.3g} ms off its time"
     return ""
 
 

@@ -6,9 +6,13 @@ so that a slow disk pauses the run in the dark.
 
 from __future__ import annotations
 
+import logging
+import math
 import queue
+import threading
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -23,7 +27,10 @@ from dmu_hw.rig import Rig
 from dmu_hw.spool import Spool
 
 _QUEUED_BURSTS = 16
+_QUEUED_BYTES = 256_000_000
+_IDLE_S = 0.05
 _MOVE_MARGIN_MS = 5000.0
+log = logging.getLogger(__name__)
 
 
 @dataclass
@@ -32,9 +39,12 @@ class Counts:
 
     expected: int = 0
     received: int = 0
+    """Good frames, those of bursts that were taken again included."""
     saved: int = 0
     missing: int = 0
     retaken_bursts: int = 0
+    unproven_bursts: int = 0
+    """Stepped in hardware by a DMD that cannot tell what it showed: counts and times alone speak for the order."""
     light_on_ms: float = 0.0
     dose_mj_cm2: dict[int, float] = field(default_factory=dict)
     """Booked dose of each field."""
@@ -50,7 +60,9 @@ class Engine:
         self.spool = spool
         self.watch = watch
         self.counts = Counts(expected=plan.price.frames)
-        self._queue: queue.Queue[Burst | None] = queue.Queue(maxsize=_QUEUED_BURSTS)
+        largest = max(take.stack.count * 2 * math.prod(take.mode.shape) for take in plan.takes.values())
+        self._queue: queue.Queue[Burst] = queue.Queue(min(_QUEUED_BURSTS, max(1, _QUEUED_BYTES // largest)))
+        self._ended = threading.Event()
         self._writer: Future[None] = Future()
 
     def run(self) -> Counts:
@@ -58,13 +70,11 @@ class Engine:
         guard = Guard(self.rig.light)
         self._load_patterns()
         taker = BurstTaker(self.rig, guard, self.plan.protocol.frame_timeout_ms)
-        with ThreadPoolExecutor(max_workers=1, thread_name_prefix="writer") as pool:
+        with ThreadPoolExecutor(max_workers=1, thread_name_prefix="writer") as pool, ExitStack() as ending:
+            ending.callback(self._ended.set)
+            ending.callback(guard.off)
             self._writer = pool.submit(self._write)
-            try:
-                self._take_all(taker)
-            finally:
-                guard.off()
-                self._hand_over(None)
+            self._take_all(taker)
         self._raise_failure()
         return self.counts
 
@@ -106,7 +116,15 @@ class Engine:
             if burst.complete:
                 break
         self.counts.missing += len(burst.missing)
+        if not taker.read_back:
+            self._note_unproven(shot)
         return burst
+
+    def _note_unproven(self, shot: Shot) -> None:
+        if not self.counts.unproven_bursts:
+            log.warning("the DMD cannot tell which patterns it showed: a trigger that it misses may go unnoticed")
+        self.counts.unproven_bursts += 1
+        self.spool.journal.add("unproven", shot=shot.index)
 
     def _move(self, shot: Shot) -> None:
         stage, focus = self.rig.stage, self.rig.focus
@@ -121,13 +139,18 @@ class Engine:
     # ---------------------------------------------------------------- the writing thread
 
     def _write(self) -> None:
-        """Save bursts in their order until told to end."""
-        while (burst := self._queue.get()) is not None:
+        """Save bursts in their order until the run has ended and none is left; seal them when there is time."""
+        while not (self._ended.is_set() and self._queue.empty()):
+            try:
+                burst = self._queue.get(timeout=_IDLE_S)
+            except queue.Empty:
+                self.spool.sync_when_due()
+                continue
             self.spool.put(burst)
             self.counts.saved += len(burst.frames)
         self.spool.sync()
 
-    def _hand_over(self, burst: Burst | None) -> None:
+    def _hand_over(self, burst: Burst) -> None:
         """Wait for room in the queue, but not behind a writer that has failed."""
         while not self._writer.done():
             try:
