@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import tifffile
 
-from dmu_hw.errors import InputError, Problem
+from dmu_hw.errors import InputError, Problem, RunError
 from dmu_hw.omezarr import Store
 
 _CLASSIC_BYTES = 3_900_000_000
@@ -19,6 +19,8 @@ def export_tiff(store: Store, path: Path) -> int:
     """Write all fields of a store; returns how many."""
     if not path.name.lower().endswith((".ome.tif", ".ome.tiff")):
         raise InputError([Problem(str(path), "the name must end in .ome.tif")])
+    if not path.parent.is_dir():
+        raise InputError([Problem(str(path), f"there is no folder {path.parent}")])
     if path.exists():
         raise InputError([Problem(str(path), "exists already and is not overwritten")])
     fields = range(len(store))
@@ -36,13 +38,15 @@ def export_tiff(store: Store, path: Path) -> int:
                     metadata=_metadata(store.attributes(field)["ome"], array.shape),
                 )
         part.rename(path)
+    except OSError as error:
+        raise RunError(f"{path}: cannot be written: {error.strerror or error}") from error
     finally:
         part.unlink(missing_ok=True)
     return len(fields)
 
 
 def _planes(store: Store, field: int) -> Iterator[np.ndarray[Any, Any]]:
-    """Planes in the order (t, c, z), a burst in memory at a time."""
+    """Planes in the order (t, c, z), the bursts of one field and time in memory at once."""
     times, channels, planes = store.array(field).shape[:3]
     for time in range(times):
         bursts = [store.burst(field, time, plane) for plane in range(planes)]

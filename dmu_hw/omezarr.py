@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+import shutil
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
+from xml.sax.saxutils import quoteattr
 
 import numpy as np
 import zarr
+from zarr.codecs import ZstdCodec
 
-from dmu_hw.errors import InputError, Problem
+from dmu_hw.errors import InputError, Problem, RunError
 
 AXES = [
     {"name": "t", "type": "time", "unit": "second"},
@@ -20,6 +24,9 @@ AXES = [
     {"name": "y", "type": "space", "unit": "micrometer"},
     {"name": "x", "type": "space", "unit": "micrometer"},
 ]
+
+PART = ".part"
+"""Ends the name of a store that is not whole yet."""
 
 
 @dataclass(frozen=True)
@@ -61,6 +68,24 @@ class Image:
             }
         }
 
+    def xml(self, index: int) -> Iterator[str]:
+        """The same for readers that know fields from OME-XML only, napari among them."""
+        sizes = zip("TCZYX", self.shape, strict=True)
+        steps = zip("XYZ", (self.pixel_um, self.pixel_um, self.z_step_um), strict=True)
+        facts = {
+            "ID": f"Pixels:{index}",
+            "DimensionOrder": "XYZCT",
+            "Type": {"float32": "float"}.get(self.dtype, self.dtype),
+            **{f"Size{axis}": str(size) for axis, size in sizes},
+            **{f"PhysicalSize{axis}": repr(float(step)) for axis, step in steps},
+        }
+        yield f'<Image ID="Image:{index}" Name={quoteattr(self.name)}><Pixels'
+        yield from (f" {key}={quoteattr(value)}" for key, value in facts.items())
+        yield ">\n"
+        for channel, label in enumerate(self.channels):
+            yield f'<Channel ID="Channel:{index}:{channel}" Name={quoteattr(label)} SamplesPerPixel="1"/>\n'
+        yield "<MetadataOnly/></Pixels></Image>\n"
+
 
 class Store:
     """A folder of images: `0`, `1`, … one for each field, as bioformats2raw lays them out."""
@@ -69,15 +94,19 @@ class Store:
         self.path = path
         if mode == "r" and not (path / "zarr.json").is_file():
             raise InputError([Problem(str(path), "is no OME-Zarr store")])
-        self.root = zarr.open_group(path, mode=cast("Any", mode), zarr_format=3)
+        with self._reading("the store"):
+            self.root = zarr.open_group(path, mode=cast("Any", mode), zarr_format=3)
 
     @classmethod
     def create(cls, path: Path, images: Sequence[Image], facts: dict[str, Any]) -> Store:
         """A new store, all images black; `facts` go into the attributes under `dmu`."""
+        if path.suffix == PART and path.is_dir():
+            shutil.rmtree(path)  # what an attempt before this one left half made
         store = cls(path, mode="w-")
         store.root.attrs.update({"ome": {"version": "0.5", "bioformats2raw.layout": 3}, "dmu": facts})
         series = store.root.create_group("OME")
         series.attrs.update({"ome": {"version": "0.5", "series": [str(i) for i in range(len(images))]}})
+        _write_xml(path / "OME" / "METADATA.ome.xml", images)
         for index, image in enumerate(images):
             group = store.root.create_group(str(index))
             group.attrs.update(image.attributes())
@@ -88,10 +117,17 @@ class Store:
                 dtype=image.dtype,
                 dimension_names=["t", "c", "z", "y", "x"],
                 fill_value=math.nan if image.dtype.startswith("float") else 0,
+                # without a checksum most damaged bytes would come out as other pixels
+                compressors=ZstdCodec(level=3, checksum=True),
             )
             # when each frame was exposed; NaN where it is missing
             group.create_array(
-                "time_ms", shape=image.shape[:3], chunks=(1, *image.shape[1:3]), dtype="float64", fill_value=math.nan
+                "time_ms",
+                shape=image.shape[:3],
+                chunks=(1, *image.shape[1:3]),
+                dtype="float64",
+                fill_value=math.nan,
+                compressors=ZstdCodec(level=3, checksum=True),
             )
         return store
 
@@ -100,19 +136,23 @@ class Store:
         return cast("dict[str, Any]", dict(cast("Any", self.root.attrs.get("dmu", {}))))
 
     def __len__(self) -> int:
-        series = cast("Any", self.root["OME"].attrs["ome"])
-        return len(series["series"])
+        with self._reading("the list of fields"):
+            series = cast("Any", self.root["OME"].attrs["ome"])
+            return len(series["series"])
 
     def array(self, field: int) -> zarr.Array[Any]:
         """(t, c, z, y, x) of one field."""
-        return cast("zarr.Array[Any]", self.root[f"{field}/0"])
+        with self._reading(f"field {field}"):
+            return cast("zarr.Array[Any]", self.root[f"{field}/0"])
 
     def times(self, field: int) -> zarr.Array[Any]:
         """(t, c, z) of one field, milliseconds on the rig's clock."""
-        return cast("zarr.Array[Any]", self.root[f"{field}/time_ms"])
+        with self._reading(f"field {field}"):
+            return cast("zarr.Array[Any]", self.root[f"{field}/time_ms"])
 
     def attributes(self, field: int) -> dict[str, Any]:
-        return dict(cast("Any", self.root[str(field)].attrs))
+        with self._reading(f"field {field}"):
+            return dict(cast("Any", self.root[str(field)].attrs))
 
     def image(self, field: int) -> Image:
         """What a field says of itself."""
@@ -135,12 +175,30 @@ class Store:
 
     def burst(self, field: int, time: int, plane: int) -> np.ndarray[Any, Any]:
         """(c, y, x) of one burst."""
-        return np.asarray(self.array(field)[time, :, plane])
+        with self._reading(f"field {field}, time {time}, plane {plane}"):
+            return np.asarray(self.array(field)[time, :, plane])
+
+    @contextmanager
+    def _reading(self, what: str) -> Iterator[None]:
+        """What zarr raises for damaged files, as one error that names the place."""
+        try:
+            yield
+        except (LookupError, OSError, RuntimeError, TypeError, ValueError) as error:
+            raise RunError(f"{self.path}: {what} is damaged: {error}") from error
+
+
+def _write_xml(path: Path, images: Sequence[Image]) -> None:
+    schema = "http://www.openmicroscopy.org/Schemas/OME/2016-06"
+    with open(path, "w", encoding="utf-8", newline="\n") as file:
+        file.write(f'<?xml version="1.0" encoding="UTF-8"?>\n<OME xmlns="{schema}">\n')
+        for index, image in enumerate(images):
+            file.writelines(image.xml(index))
+        file.write("</OME>\n")
 
 
 def chunk_place(relative: str) -> tuple[int, int, int] | None:
     """(field, time, plane) of a chunk file within a store, if it is one of pixels."""
     parts = relative.split("/")
-    if len(parts) != 8 or parts[1:3] != ["0", "c"]:
+    if len(parts) != 8 or parts[1:3] != ["0", "c"] or not all(part.isdecimal() for part in (parts[0], *parts[3:])):
         return None
     return int(parts[0]), int(parts[3]), int(parts[5])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
 import json
 import os
 import time
@@ -13,6 +15,11 @@ from typing import Any
 from dmu_hw import __version__
 from dmu_hw.errors import InputError, Problem, RunError
 from dmu_hw.files import file_hash, write_whole
+
+_END = b"\n}"
+_MARK = b',\n "sha256": "'
+_TAIL = b'"' + _END
+"""The end of a manifest: the checksum of all that stands before it."""
 
 
 @dataclass(frozen=True)
@@ -81,37 +88,43 @@ class RunFolder:
                     yield path
 
     def write_manifest(self, facts: dict[str, Any]) -> None:
-        """Close the run: its facts and the checksum of every file."""
+        """Close the run: its facts, the checksum of every file, and that of the manifest itself."""
         sums = {path.relative_to(self.path).as_posix(): file_hash(path) for path in self.files()}
         content = {"software": f"dmu-hw {__version__}", **facts, "files": sums}
-        write_whole(self.manifest, json.dumps(content, indent=1, allow_nan=False).encode())
+        body = json.dumps(content, indent=1, allow_nan=False).encode().removesuffix(_END)
+        write_whole(self.manifest, body + _MARK + _own_sum(body) + _TAIL)
 
     def read_manifest(self) -> dict[str, Any]:
+        """What the manifest says; any byte of it that was changed is an error."""
         try:
-            content: Any = json.loads(self.manifest.read_bytes())
+            raw = self.manifest.read_bytes()
         except FileNotFoundError:
             raise InputError(
                 [Problem(str(self.manifest), "is missing: the run was cut, or this is no run folder")]
             ) from None
-        except ValueError as error:
-            raise RunError(f"{self.manifest}: damaged: {error}") from None
-        if not isinstance(content, dict) or not isinstance(content.get("files"), dict):
-            raise RunError(f"{self.manifest}: damaged: no list of files")
+        body, mark, tail = raw.rpartition(_MARK)
+        if not mark or tail != _own_sum(body) + _TAIL:
+            raise RunError(f"{self.manifest}: was changed: it does not match its own checksum")
+        content: dict[str, Any] = json.loads(raw)
         return content
+
+
+def _own_sum(body: bytes) -> bytes:
+    return hashlib.sha256(body).hexdigest().encode()
 
 
 def new_run(out: Path, name: str) -> RunFolder:
     """A fresh folder TIME-NAME; a second run in the same second gets a number."""
     stamp = time.strftime("%Y%m%dT%H%M%S")
-    for attempt in range(1000):
-        path = out / (f"{stamp}-{name}" + (f"-{attempt + 1}" if attempt else ""))
-        try:
-            path.mkdir(parents=True)
-        except FileExistsError:
-            continue
-        except OSError as error:
-            raise InputError([Problem(str(out), f"a run folder cannot be made here: {error.strerror}")]) from None
-        return RunFolder(path)
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        for attempt in range(1000):
+            path = out / (f"{stamp}-{name}" + (f"-{attempt + 1}" if attempt else ""))
+            with contextlib.suppress(FileExistsError):
+                path.mkdir()
+                return RunFolder(path)
+    except OSError as error:
+        raise InputError([Problem(str(out), f"a run folder cannot be made here: {error.strerror}")]) from None
     raise InputError([Problem(str(out), f"no free name for {stamp}-{name}")])
 
 

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
-import numpy as np
-
-from dmu_hw.errors import RunError
+from dmu_hw.errors import DmuError, RunError
 from dmu_hw.files import file_hash
-from dmu_hw.journal import Line, crc32c, read_journal
+from dmu_hw.journal import Line
 from dmu_hw.omezarr import Store, chunk_place
 from dmu_hw.runfolder import RunFolder
 from dmu_hw.spool import SpoolReader
+from dmu_hw.writer import bursts, is_frame
+
+Place = tuple[int, int, int]
+"""Field, time and plane."""
 
 
 @dataclass
@@ -42,35 +44,47 @@ def verify(run: RunFolder) -> Findings:
         return findings
     sums: dict[str, str] = manifest["files"]
     present = {path.relative_to(run.path).as_posix(): path for path in run.files()}
-    for name in sorted(set(sums) | set(present)):
-        if name not in present:
-            findings.damage.append(f"{name}: is missing{_whose(run, manifest, name)}")
-        elif name not in sums:
-            findings.damage.append(f"{name}: does not belong to the run")
-        elif file_hash(present[name]) != sums[name]:
-            findings.damage.append(f"{name}: was changed{_whose(run, manifest, name)}")
-        findings.files += 1
+    names = sorted(set(sums) | set(present))
+    damage = {name: what for name in names if (what := _file_damage(present.get(name), sums.get(name)))}
+    whose = _whose(run, list(damage))
+    findings.files = len(names)
+    findings.damage.extend(f"{name}: {what}{whose.get(name, '')}" for name, what in damage.items())
     findings.frames = manifest["counts"]["saved"]
     findings.missing = manifest["counts"]["missing"]
     return findings
 
 
+def _file_damage(path: Path | None, wanted: str | None) -> str:
+    if path is None:
+        return "is missing"
+    if wanted is None:
+        return "does not belong to the run"
+    try:
+        return "" if file_hash(path) == wanted else "was changed"
+    except OSError as error:
+        return f"cannot be read: {error.strerror}"
+
+
+# ---------------------------------------------------------------- runs without a manifest
+
+
 def _verify_cut(run: RunFolder) -> Findings:
-    """Without a manifest: every frame that the journal seals."""
+    """Without a manifest: every frame of every burst that the journal seals, in the spool or in the stores."""
     findings = Findings(cut=True)
     if not run.journal.is_file():
         findings.damage.append(f"{run.path}: there is neither a manifest nor a journal: this is no run folder")
         return findings
     reader = SpoolReader(run.spool)
+    stores = {} if run.spool.is_dir() else dict(_stores(run))
     try:
-        for line in read_journal(run.journal):
-            if line["kind"] == "frame" and run.spool.is_dir():
-                findings.frames += 1
-                try:
-                    reader.frame(line)
-                except RunError as error:
-                    findings.damage.append(str(error))
-            findings.missing += line["kind"] == "missing"
+        for lines in bursts(run.journal):
+            frames = [line for line in lines if line["kind"] == "frame"]
+            findings.frames += len(frames)
+            findings.missing += len(lines) - len(frames)
+            if run.spool.is_dir():
+                findings.damage.extend(_spool_damage(reader, frames))
+            else:
+                findings.damage.extend(_store_damage(stores, frames))
     except RunError as error:
         findings.damage.append(str(error))
     finally:
@@ -78,40 +92,102 @@ def _verify_cut(run: RunFolder) -> Findings:
     return findings
 
 
-def _whose(run: RunFolder, manifest: dict[str, Any], name: str) -> str:
-    """Which frames a damaged file holds, as far as can be told."""
-    store, _, inner = name.partition("/")
-    place = chunk_place(inner)
-    if place is None or not store.endswith(".ome.zarr"):
-        return ""
-    role = {"frames": "patterns"}.get(store.removesuffix(".ome.zarr"), store.removesuffix(".ome.zarr"))
+def _spool_damage(reader: SpoolReader, frames: list[Line]) -> Iterator[str]:
+    for line in frames:
+        try:
+            reader.frame(line)
+        except RunError as error:
+            yield str(error)
+
+
+def _store_damage(stores: dict[int, _Layout], frames: list[Line]) -> Iterator[str]:
+    """Frames whose spool has gone are in the stores."""
+    for shot in sorted({line["shot"] for line in frames}):
+        layout = next((layout for layout in stores.values() if layout.holds(shot)), None)
+        if layout is None:
+            yield f"shot {shot}: there is neither a spool nor a store that holds it"
+            continue
+        damaged = layout.damaged(layout.place(shot), frames)
+        if damaged:
+            yield f"{layout.store.path}: {_named(layout.place(shot))}, frames of patterns {damaged}"
+
+
+def _stores(run: RunFolder) -> Iterator[tuple[int, _Layout]]:
+    for path in sorted(run.path.glob("*.ome.zarr")):
+        layout = _layout(path)
+        if layout is not None:
+            yield layout.first, layout
+
+
+# ---------------------------------------------------------------- which frames a damaged file holds
+
+
+@dataclass(frozen=True)
+class _Layout:
+    """Where a store keeps the bursts of its role."""
+
+    store: Store
+    first: int
+    step: int
+    fields: int
+    planes: int
+
+    def holds(self, shot: int) -> bool:
+        return shot % self.step == self.first
+
+    def shot(self, place: Place) -> int:
+        field_, time, plane = place
+        return self.first + self.step * (plane + self.planes * (field_ + self.fields * time))
+
+    def place(self, shot: int) -> Place:
+        rest, plane = divmod(shot // self.step, self.planes)
+        time, field_ = divmod(rest, self.fields)
+        return field_, time, plane
+
+    def damaged(self, place: Place, frames: list[Line]) -> str:
+        """Patterns of a burst whose pixels no longer have the checksum that the journal gives."""
+        try:
+            burst = self.store.burst(*place)
+        except RunError:
+            # it does not even unpack, or its checksum is off: nothing tells the good frames from the others
+            return ", ".join(str(line["pattern"]) for line in frames)
+        return ", ".join(str(line["pattern"]) for line in frames if not is_frame(burst[line["pattern"]], line))
+
+
+def _layout(path: Path) -> _Layout | None:
+    """None for a store that is damaged itself, and for those that hold no frames."""
+    with contextlib.suppress(DmuError):
+        store = Store(path)
+        if "first_shot" in store.facts:
+            first, step = store.facts["first_shot"], store.facts["shots_per_place"]
+            return _Layout(store, first, step, len(store), store.array(0).shape[2])
+    return None
+
+
+def _named(place: Place) -> str:
     field_, time, plane = place
-    text = f": field {field_}, time {time}, plane {plane}"
-    if role not in manifest["roles"]:
-        return text
-    shot = manifest["roles"][role] + manifest["shots_per_place"] * (
-        plane + manifest["planes"] * (field_ + manifest["positions"] * time)
-    )
-    damaged = list(_damaged_frames(run, store, place, shot))
-    return text + (f", frames of patterns {', '.join(map(str, damaged))}" if damaged else "")
+    return f"field {field_}, time {time}, plane {plane}"
 
 
-def _damaged_frames(run: RunFolder, store: str, place: tuple[int, int, int], shot: int) -> Iterator[int]:
-    """Patterns of a burst whose pixels no longer have the checksum that the journal gives."""
-    try:
-        lines: list[Line] = [
-            line for line in read_journal(run.journal) if line.get("shot") == shot and line["kind"] == "frame"
-        ]
-    except (RunError, OSError):
-        return  # the journal is damaged too, and that is said of its own file
-    try:
-        burst: np.ndarray[Any, Any] | None = Store(Path(run.path / store)).burst(*place)
-    except (RuntimeError, ValueError, OSError):
-        burst = None  # the chunk does not even unpack: all its frames are lost
-    for line in lines:
-        pattern = line["pattern"]
-        if (
-            burst is None
-            or crc32c(np.ascontiguousarray(burst[pattern], dtype="<u2").tobytes()) != line["crc32c_pixels"]
-        ):
-            yield pattern
+def _whose(run: RunFolder, names: list[str]) -> dict[str, str]:
+    """Which frames damaged files hold, as far as can be told."""
+    places = {name: place for name in names if (place := chunk_place(name.partition("/")[2])) is not None}
+    folders = {name: name.partition("/")[0] for name in places}
+    layouts = {folder: _layout(run.path / folder) for folder in set(folders.values())}
+    held = {name: layout for name, folder in folders.items() if (layout := layouts[folder]) is not None}
+    frames = _frames(run, {layout.shot(places[name]) for name, layout in held.items()})
+    texts = {name: f": {_named(place)}" for name, place in places.items()}
+    for name, layout in held.items():
+        damaged = layout.damaged(places[name], frames.get(layout.shot(places[name]), []))
+        texts[name] += f", frames of patterns {damaged}" if damaged else ""
+    return texts
+
+
+def _frames(run: RunFolder, shots: set[int]) -> dict[int, list[Line]]:
+    """Journal lines of the frames of some shots."""
+    found: dict[int, list[Line]] = {}
+    with contextlib.suppress(RunError, OSError):  # damage of the journal is told of its own file
+        for lines in bursts(run.journal) if shots else ():
+            if lines[0]["shot"] in shots:
+                found[lines[0]["shot"]] = [line for line in lines if line["kind"] == "frame"]
+    return found

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from dmu_hw.data import Progress
 from dmu_hw.errors import RunError
 from dmu_hw.journal import Line, crc32c, read_journal
-from dmu_hw.omezarr import Image, Store
+from dmu_hw.omezarr import PART, Image, Store
 from dmu_hw.plan import Plan, Role, Shot, Take
 from dmu_hw.runfolder import RunFolder
 from dmu_hw.spool import SpoolReader
@@ -27,7 +29,7 @@ def write_stores(run: RunFolder, plan: Plan, progress: Progress | None = None) -
     done = 0
     try:
         for lines in bursts(run.journal):
-            shot = plan.shots[lines[0]["shot"]]
+            shot = _shot_of(plan, lines)
             _copy(stores[shot.role], plan.takes[shot.role], shot, lines, reader)
             done += 1
             if progress is not None:
@@ -37,17 +39,29 @@ def write_stores(run: RunFolder, plan: Plan, progress: Progress | None = None) -
     for role in plan.takes:
         _part(run, role).rename(run.frames_of(role))
     if not plan.protocol.keep_spool:
+        if hasattr(os, "sync"):
+            os.sync()  # reading back proves what the system has; only now is it on the disk as well
         shutil.rmtree(run.spool)
 
 
+def _shot_of(plan: Plan, lines: list[Line]) -> Shot:
+    index = lines[0]["shot"]
+    if not 0 <= index < len(plan.shots):
+        raise RunError(f"the journal tells of shot {index}, the plan has {len(plan.shots)}")
+    return plan.shots[index]
+
+
 def bursts(journal: Path) -> Iterator[list[Line]]:
-    """The frame and missing lines of each sealed burst, burst by burst."""
+    """The frame and missing lines of each sealed burst, burst by burst; only bursts that wait for their seal are held
+    in memory."""
     pending: dict[int, list[Line]] = {}
     for line in read_journal(journal):
         if line["kind"] in ("frame", "missing"):
             pending.setdefault(line["shot"], []).append(line)
         elif line["kind"] == "sealed":
             for shot in line["shots"]:
+                if shot not in pending:
+                    raise RunError(f"{journal}: shot {shot} is sealed, but there is no frame of it")
                 yield pending.pop(shot)
 
 
@@ -55,28 +69,42 @@ def _copy(store: Store, take: Take, shot: Shot, lines: list[Line], reader: Spool
     """One burst; frames that are missing stay black, with no time."""
     stack = np.zeros((take.stack.count, *take.mode.shape), dtype=np.uint16)
     times = np.full(take.stack.count, np.nan)
+    if sorted(line["pattern"] for line in lines) != list(range(take.stack.count)):
+        told = [line["pattern"] for line in lines]
+        raise RunError(f"{reader.folder}: shot {shot.index} has {take.stack.count} patterns, the journal tells {told}")
     frames = [line for line in lines if line["kind"] == "frame"]
     for line in frames:
-        stack[line["pattern"]] = reader.frame(line)
+        pixels = reader.frame(line)
+        if pixels.shape != take.mode.shape:
+            raise RunError(f"{reader.folder}: a frame of shot {shot.index} is {pixels.shape}, not {take.mode.shape}")
+        stack[line["pattern"]] = pixels
         times[line["pattern"]] = line["time_ms"]
     place = (shot.time, slice(None), shot.z)
     store.array(shot.position)[place] = stack
     store.times(shot.position)[place] = times
     back = store.burst(shot.position, shot.time, shot.z)
     for line in frames:
-        if crc32c(np.ascontiguousarray(back[line["pattern"]], dtype="<u2").tobytes()) != line["crc32c_pixels"]:
+        if not is_frame(back[line["pattern"]], line):
             raise RunError(f"{store.path}: shot {shot.index}, pattern {line['pattern']} was not stored as it was taken")
+
+
+def is_frame(pixels: np.ndarray[Any, Any], line: Line) -> bool:
+    """Whether pixels are those that the journal speaks of."""
+    return bool(crc32c(np.ascontiguousarray(pixels, dtype="<u2").tobytes()) == line["crc32c_pixels"])
 
 
 def _part(run: RunFolder, role: Role) -> Path:
     """A store that is not whole yet says so in its name."""
     path = run.frames_of(role)
-    return path.with_name(path.name + ".part")
+    return path.with_name(path.name + PART)
 
 
 def _facts(plan: Plan, take: Take) -> dict[str, object]:
     return {
         "role": take.role,
+        # shot = first_shot + shots_per_place · (plane + planes · (field + fields · time))
+        "first_shot": list(plan.takes).index(take.role),
+        "shots_per_place": len(plan.takes),
         "patterns": take.stack.name,
         "pattern_hashes": list(take.stack.hashes),
         "camera_pixel": take.mode.binning * plan.optics.sensor_ratio,
