@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +19,14 @@ from dmu_hw import __version__
 from dmu_hw.data import PatternStack
 from dmu_hw.errors import InputError, Problem
 from dmu_hw.files import Count, NonNegative, Positive, Settings, write_whole
-from dmu_hw.physics.optics import Optics
+from dmu_hw.physics.optics import Optics, Psf
 
 Weights = dict[str, NDArray[Any]]
 _FORMAT = 1
 _PATTERNS = "patterns"
+_WEIGHTS = "weights."
+_FAR = 2.0
+"""By what factor light or noise may differ without a word."""
 MAX_BUNDLE_BYTES = 2_000_000_000
 
 
@@ -50,7 +54,7 @@ class Header(Settings):
     software: str = f"dmu-hw {__version__}"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Bundle:
     """Frozen: what was checked is what runs."""
 
@@ -58,53 +62,38 @@ class Bundle:
     patterns: PatternStack
     weights: Weights = field(repr=False)
 
-    @property
+    @cached_property
     def hash(self) -> str:
-        return _content_hash(self.header.model_dump_json(), self.weights | {_PATTERNS: self.patterns.masks})
+        """Of the content, however a file lays it out."""
+        digest = hashlib.sha256(self.header.model_dump_json().encode())
+        tensors = self.weights | {_PATTERNS: self.patterns.masks}
+        for key in sorted(tensors):
+            digest.update(f"{key} {tensors[key].dtype.str} {tensors[key].shape}".encode())
+            digest.update(tensors[key].tobytes())
+        return digest.hexdigest()
 
     def save(self, path: Path) -> None:
-        """Write the file; packed patterns, weights as they are, and the hash of it all in the header."""
+        """Write the file: packed patterns, weights as they are, header and checksum."""
         tensors: Weights = {_PATTERNS: np.packbits(self.patterns.masks, axis=-1)}
-        tensors |= {f"weights.{key}": np.ascontiguousarray(value) for key, value in self.weights.items()}
-        metadata = {"dmu": self.header.model_dump_json(), "sha256": self.hash}
-        write_whole(path, save(tensors, metadata=metadata))
+        tensors |= {f"{_WEIGHTS}{key}": np.asarray(value, order="C") for key, value in self.weights.items()}
+        # one entry only: safetensors writes several in an order that changes from process to process
+        metadata = {"dmu": f'{{"sha256":"{_BLANK.decode()}","header":{self.header.model_dump_json()}}}'}
+        write_whole(path, _sealed(save(tensors, metadata=metadata)))
 
     @classmethod
     def load(cls, path: Path) -> Bundle:
         """Read a file; anything that is not exactly what was saved is refused."""
-
-        def refused(what: str) -> InputError:
-            return InputError([Problem(str(path), what)])
-
         try:
-            size = path.stat().st_size
-            if size > MAX_BUNDLE_BYTES:
-                raise refused(f"{size} bytes are too many for a bundle")
-            raw = path.read_bytes()
-            tensors = load(raw)
-            metadata = _metadata(raw)
-            header = Header.model_validate_json(metadata["dmu"])
+            return _unpacked(_read(path))
         except OSError as error:
-            raise refused(f"cannot be read: {error.strerror or error}") from None
-        except (SafetensorError, KeyError, ValueError, ValidationError) as error:
-            raise refused(f"is no sound bundle: {str(error).splitlines()[0]}") from None
-        if header.format != _FORMAT:
-            raise refused(f"has format {header.format}; this version reads {_FORMAT}")
-        packed = tensors.pop(_PATTERNS, None)
-        rows, columns = header.tile_px
-        if packed is None or packed.shape != (len(header.pattern_hashes), rows, -(-columns // 8)):
-            raise refused("its patterns do not have the shape that its header says")
-        masks = np.unpackbits(packed, axis=-1, count=columns).astype(bool)
-        stack = PatternStack(header.patterns_name, masks, header.camera_pixel)
-        bundle = cls(header, stack, {key.removeprefix("weights."): value for key, value in tensors.items()})
-        if bundle.hash != metadata.get("sha256") or stack.hashes != header.pattern_hashes:
-            raise refused("its content does not match its checksum: the file is damaged")
-        return bundle
+            raise InputError([Problem(str(path), f"cannot be read: {error.strerror or error}")]) from None
+        except _UnsoundError as error:
+            raise InputError([Problem(str(path), str(error))]) from None
 
     def misfits(self, optics: Optics) -> list[str]:
         """Every number of a rig that the bundle cannot live with, said with both values."""
         ours = self.header.optics
-        pairs: list[tuple[str, float, float, float]] = [
+        pairs = [
             ("object_pixel_um", ours.object_pixel_um, optics.object_pixel_um, 0.01),
             ("sensor.gain_adu_per_e", ours.sensor.gain_adu_per_e, optics.sensor.gain_adu_per_e, 0.1),
             ("sensor.offset_adu", ours.sensor.offset_adu, optics.sensor.offset_adu, 0.1),
@@ -112,28 +101,133 @@ class Bundle:
             ("excitation width_um", _width_um(ours.excitation), _width_um(optics.excitation), 0.15),
             ("mirrors.leakage + 1", 1 + ours.mirrors.leakage, 1 + optics.mirrors.leakage, 0.02),
         ]
-        return [
+        found = [
             f"{name}: the bundle assumes {mine:g}, the rig has {theirs:g} (allowed: {part:.0%} off)"
             for name, mine, theirs, part in pairs
             if abs(mine - theirs) > part * max(abs(mine), 1e-9)
         ]
+        if self.header.camera_pixel % optics.sensor_ratio:
+            found.append(
+                f"camera_pixel: the bundle needs camera pixels of {self.header.camera_pixel} object pixels, "
+                f"the rig's sensor has {optics.sensor_ratio}, and binning only multiplies"
+            )
+        return found
+
+    def cautions(self, optics: Optics, power_mw: float, exposure_ms: float) -> list[str]:
+        """What makes the estimate worse than it could be, though not wrong: light or noise unlike those assumed.
+
+        The inverse weighs detail against noise for the light level that it was computed for."""
+        ours = self.header.optics
+        pairs = [
+            (
+                "photoelectrons per object pixel and frame",
+                _electrons(ours, self.header.power_mw, self.header.exposure_ms),
+                _electrons(optics, power_mw, exposure_ms),
+            ),
+            ("read noise of a camera pixel in electrons", self._read_noise_e(ours), self._read_noise_e(optics)),
+        ]
+        return [
+            f"{name}: the bundle is made for {mine:.3g}, this run has {theirs:.3g}; one made for that would give "
+            "better images"
+            for name, mine, theirs in pairs
+            if max(mine, theirs) > _FAR * min(mine, theirs)
+        ]
+
+    def _read_noise_e(self, optics: Optics) -> float:
+        """Not below one electron, where photon noise hides it."""
+        return max(1.0, optics.sensor.read_noise_of(max(1, self.header.camera_pixel // optics.sensor_ratio)))
 
 
-def _width_um(psf: Any) -> float:
+def _electrons(optics: Optics, power_mw: float, exposure_ms: float) -> float:
+    return optics.photons_per_pixel(power_mw, exposure_ms) * optics.sensor.quantum_efficiency
+
+
+def _width_um(psf: Psf) -> float:
     """Standard deviation of a Gaussian, or of the one that is nearest to an Airy disc."""
-    return float(psf.sigma_um) if psf.kind == "gaussian" else float(0.21 * psf.wavelength_nm * 1e-3 / psf.na)
+    return psf.sigma_um if psf.kind == "gaussian" else 0.21 * psf.wavelength_nm * 1e-3 / psf.na
 
 
-def _metadata(raw: bytes) -> dict[str, str]:
+# ---------------------------------------------------------------- the file
+
+_SEAL = b'{\\"sha256\\":\\"'
+"""Where the checksum of the whole file begins, the checksum itself counted as zeros."""
+_BLANK = b"0" * 64
+
+
+class _UnsoundError(Exception):
+    """Why some bytes are no bundle."""
+
+
+def _sealed(raw: bytes) -> bytes:
+    """The file with its checksum in place of zeros."""
+    place = raw.index(_SEAL) + len(_SEAL)
+    return raw[:place] + hashlib.sha256(raw).hexdigest().encode() + raw[place + len(_BLANK) :]
+
+
+def _read(path: Path) -> bytes:
+    size = path.stat().st_size
+    if size > MAX_BUNDLE_BYTES:
+        raise _UnsoundError(f"{size:,} bytes are too many for a bundle, {MAX_BUNDLE_BYTES:,} at most")
+    return path.read_bytes()
+
+
+def _unpacked(raw: bytes) -> Bundle:
+    """The bundle, if every byte is as it was saved."""
+    try:
+        tensors = load(raw)
+        metadata = _metadata(raw)
+    except (SafetensorError, KeyError, ValueError) as error:
+        raise _UnsoundError(f"is no bundle, or damaged: {str(error).splitlines()[0]}") from None
+    if "dmu" not in metadata:
+        raise _UnsoundError("is a safetensors file, but no bundle of dmu")
+    place = raw.find(_SEAL) + len(_SEAL)
+    given, blank = raw[place : place + len(_BLANK)], raw[:place] + _BLANK + raw[place + len(_BLANK) :]
+    if hashlib.sha256(blank).hexdigest().encode() != given:
+        raise _UnsoundError("does not match its checksum: the file is damaged or was changed")
+    header = _header(metadata["dmu"])
+    return Bundle(header, _patterns(header, tensors.pop(_PATTERNS, None)), _weights(tensors))
+
+
+def _metadata(raw: bytes) -> dict[str, Any]:
+    """What safetensors keeps beside tensors; its `load` checks it but does not hand it out."""
     length = int.from_bytes(raw[:8], "little")
-    header = json.loads(raw[8 : 8 + length])
-    return {str(key): str(value) for key, value in header["__metadata__"].items()}
+    metadata: dict[str, Any] = json.loads(raw[8 : 8 + length]).get("__metadata__", {})
+    return metadata
 
 
-def _content_hash(header: str, tensors: Weights) -> str:
-    digest = hashlib.sha256(header.encode())
-    for key in sorted(tensors):
-        array = np.ascontiguousarray(tensors[key])
-        digest.update(f"{key} {array.dtype.str} {array.shape}".encode())
-        digest.update(array.tobytes())
-    return digest.hexdigest()
+def _header(text: str) -> Header:
+    try:
+        content = json.loads(text)["header"]
+        if content["format"] != _FORMAT:
+            raise _UnsoundError(f"has format {content['format']}; this version reads format {_FORMAT}")
+        return Header.model_validate_json(json.dumps(content))
+    except (KeyError, TypeError, ValueError) as error:
+        what = _first(error) if isinstance(error, ValidationError) else str(error)
+        raise _UnsoundError(f"its header cannot be used: {what}") from None
+
+
+def _first(error: ValidationError) -> str:
+    detail = error.errors(include_url=False)[0]
+    return f"{'.'.join(map(str, detail['loc']))}: {detail['msg']}"
+
+
+def _patterns(header: Header, packed: NDArray[Any] | None) -> PatternStack:
+    rows, columns = header.tile_px
+    shape = (len(header.pattern_hashes), rows, -(-columns // 8))
+    if packed is None or packed.shape != shape or packed.dtype != np.uint8:
+        raise _UnsoundError("its patterns do not have the shape that its header says")
+    try:
+        masks = np.unpackbits(packed, axis=-1, count=columns).astype(bool)
+        stack = PatternStack(header.patterns_name, masks, header.camera_pixel)
+    except ValueError as error:
+        raise _UnsoundError(f"its patterns cannot be used: {error}") from None
+    if stack.hashes != header.pattern_hashes:
+        raise _UnsoundError("its patterns are not those that its header names")
+    return stack
+
+
+def _weights(tensors: Weights) -> Weights:
+    foreign = [key for key in tensors if not key.startswith(_WEIGHTS)]
+    if foreign:
+        raise _UnsoundError(f"holds what belongs to no bundle: {', '.join(sorted(foreign)[:5])}")
+    return {key.removeprefix(_WEIGHTS): value for key, value in tensors.items()}
