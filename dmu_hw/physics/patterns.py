@@ -12,6 +12,8 @@ from dmu_hw.data import BoolArray, PatternStack
 from dmu_hw.files import Count, Settings
 
 SetName = Literal["uniform", "blocks", "random", "hadamard"]
+_MAX_PIXELS = 2**28
+"""Of a whole set: a byte each in memory, and more than the mirror states that a DMD stores."""
 
 
 class PatternSet(Settings):
@@ -48,6 +50,9 @@ class PatternSet(Settings):
             raise ValueError(
                 f"superpixel must divide the tile of {self.camera_pixel * self.tile}, given {self.superpixel}"
             )
+        pixels = self.count * (self.camera_pixel * self.tile) ** 2
+        if pixels > _MAX_PIXELS:
+            raise ValueError(f"the set has {pixels:,} pixels, {_MAX_PIXELS:,} at most: count × (camera_pixel × tile)²")
         return self
 
     def make(self) -> PatternStack:
@@ -64,10 +69,11 @@ class PatternSet(Settings):
         return _enlarged(np.eye(self.count, dtype=bool).reshape(self.count, side, side), self.camera_pixel // side)
 
     def _random(self) -> BoolArray:
-        """Half of the super-pixels on."""
+        """Each super-pixel on or off by the toss of a coin."""
         side = self.camera_pixel * self.tile // self.superpixel
         rng = np.random.default_rng([self.seed, self.count, side])
-        return _enlarged(rng.random((self.count, side, side)) < 0.5, self.superpixel)
+        masks = np.stack([rng.random((side, side)) < 0.5 for _ in range(self.count)])
+        return _enlarged(masks, self.superpixel)
 
     def _hadamard(self) -> BoolArray:
         """Products of 0/1 Walsh functions, fewest changes of sign first."""
