@@ -3,23 +3,28 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+import sys
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from itertools import pairwise
 from pathlib import Path
-from typing import Literal
+from typing import Literal, overload
 
 import numpy as np
 
 from dmu_hw.data import PatternStack
 from dmu_hw.errors import InputError, Problem
+from dmu_hw.files import Document, Loc
 from dmu_hw.physics.optics import Optics
 from dmu_hw.ports import CameraMode, Roi
 from dmu_hw.protocol import Protocol
 from dmu_hw.rig import Rig
 
 Role = Literal["patterns", "plain", "full"]
+Place = tuple[float | None, float | None]
 _FRAME_OVERHEAD_BYTES = 700
 """Journal line and TIFF directory of one frame."""
+_SHOWN_OUTSIDE = 10
 
 
 @dataclass(frozen=True)
@@ -36,6 +41,38 @@ class Shot:
     z_um: float | None
     due_s: float
     """Not before so long after the start of the run."""
+
+
+@dataclass(frozen=True)
+class Shots(Sequence[Shot]):
+    """All bursts in order: time outermost, then fields, planes, and the roles of one plane. Each is worked out when it
+    is asked for, so that a long run takes no more memory than a short one."""
+
+    roles: tuple[Role, ...]
+    places: tuple[Place, ...]
+    planes_um: tuple[float | None, ...]
+    loops: int
+    interval_s: float
+
+    def __len__(self) -> int:
+        return self.loops * len(self.places) * len(self.planes_um) * len(self.roles)
+
+    @overload
+    def __getitem__(self, index: int) -> Shot: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> tuple[Shot, ...]: ...
+
+    def __getitem__(self, index: int | slice) -> Shot | tuple[Shot, ...]:
+        if isinstance(index, slice):
+            return tuple(self[i] for i in range(*index.indices(len(self))))
+        index = range(len(self))[index]
+        rest, role = divmod(index, len(self.roles))
+        rest, z = divmod(rest, len(self.planes_um))
+        time, position = divmod(rest, len(self.places))
+        x_um, y_um = self.places[position]
+        due_s = time * self.interval_s
+        return Shot(index, self.roles[role], position, time, z, x_um, y_um, self.planes_um[z], due_s)
 
 
 @dataclass(frozen=True)
@@ -76,6 +113,8 @@ class Price:
     disk_bytes: int
     dose_per_field_mj_cm2: float
     compression: float
+    late_s: float = 0.0
+    """How much later than asked for the last loop begins, since loops take longer than their interval."""
 
 
 @dataclass(frozen=True)
@@ -89,20 +128,22 @@ class Plan:
     corner_um: tuple[float, float]
     """Outer corner of the field's first pixel, seen from the optical axis."""
     takes: dict[Role, Take]
-    shots: tuple[Shot, ...]
+    shots: Shots
     price: Price
+    cautions: tuple[str, ...] = ()
+    """What does not stand against the run, but should be known before it."""
 
     @property
     def positions(self) -> int:
-        return max(shot.position for shot in self.shots) + 1
+        return len(self.shots.places)
 
     @property
     def times(self) -> int:
-        return self.protocol.time.loops if self.protocol.time else 1
+        return self.shots.loops
 
     @property
     def planes(self) -> int:
-        return len(self.protocol.planes_um())
+        return len(self.shots.planes_um)
 
     @property
     def centre_um(self) -> tuple[float, float]:
@@ -114,175 +155,252 @@ class Plan:
     def as_json(self) -> dict[str, object]:
         """For machines."""
         counts = {"positions": self.positions, "times": self.times, "planes": self.planes}
-        return {"name": self.protocol.name, **counts, "price": asdict(self.price)}
+        return {
+            "name": self.protocol.name,
+            **counts,
+            "shots": len(self.shots),
+            "price": asdict(self.price),
+            "cautions": list(self.cautions),
+        }
 
 
-def make_plan(protocol: Protocol, path: Path, rig: Rig, optics: Optics, stack: PatternStack) -> Plan:
-    """Decide everything, or say all that stands against it."""
-    problems = _Problems(path)
-    _check_limits(protocol, rig, problems)
-    roi = _window(protocol, rig, optics, stack, problems)
-    places = _places(protocol, rig, optics, problems)
-    takes = _takes(protocol, rig, optics, stack, roi, problems)
-    problems.raise_any()
-    shots = tuple(_shots(protocol, tuple(takes), places))
-    price = _price(protocol, rig, stack, takes, shots)
-    _check_budget(protocol, rig, price, problems)
-    problems.raise_any()
-    rows, columns = rig.camera.sensor_shape
-    corner_um = ((roi.x - columns / 2) * optics.sensor_pixel_um, (roi.y - rows / 2) * optics.sensor_pixel_um)
-    return Plan(protocol, optics, stack, roi, corner_um, takes, shots, price)
+def make_plan(protocol: Protocol, source: Document | Path, rig: Rig, optics: Optics, stack: PatternStack) -> Plan:
+    """Decide everything, or say all that stands against it; `source` is where the protocol was read from."""
+    return _Planner(protocol, source, rig, optics, stack).plan()
 
 
-class _Problems:
-    """Collects all that is wrong, to be said at once."""
+class _Planner:
+    """Works out one plan and collects all that is wrong, to be said at once."""
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self.found: list[Problem] = []
+    def __init__(
+        self, protocol: Protocol, source: Document | Path, rig: Rig, optics: Optics, stack: PatternStack
+    ) -> None:
+        self.protocol = protocol
+        self.source = source
+        self.rig = rig
+        self.optics = optics
+        self.stack = stack
+        self.problems: list[Problem] = []
+        self.cautions: list[str] = []
+        seen = stack.masks.mean(axis=(1, 2))
+        self.lit = float(np.sum(seen + (1 - seen) * optics.mirrors.leakage))
+        """Mean light on the field, in full frames of uniform light: leakage counts, since the sample takes it too."""
 
-    def add(self, key: str, what: str) -> None:
-        self.found.append(Problem(f"{self.path}: {key}", what))
+    def plan(self) -> Plan:
+        self._check_rig()
+        self._check_light()
+        roi = self._window()
+        corner_um = self._corner_um(roi)
+        self._check_mirrors(corner_um)
+        takes = self._takes(roi)
+        shots = self._shots(tuple(takes))
+        price = _Pricing(self.protocol, self.rig, self.stack, takes, shots).price()
+        self._check_budget(price)
+        if self.problems:
+            raise InputError(self.problems)
+        self._notice_lateness(price)
+        return Plan(self.protocol, self.optics, self.stack, roi, corner_um, takes, shots, price, tuple(self.cautions))
 
-    def raise_any(self) -> None:
-        if self.found:
-            raise InputError(self.found)
+    def refuse(self, key: str, what: str) -> None:
+        """One more problem, at the line of its key if the file has it."""
+        self.problems.append(Problem(_where(self.source, key), what))
 
+    # ---------------------------------------------------------------- what the instrument can do
 
-# ---------------------------------------------------------------- checks
+    def _check_rig(self) -> None:
+        """Without an area that light falls on there is no dose, and nothing can be planned."""
+        area_um2 = self.optics.mirrors.area_um2
+        if not 0 < area_um2 < math.inf:
+            where = f"{self.rig.file.path}: optics.mirrors.to_sample"
+            raise InputError([Problem(where, f"maps the mirrors to an area of {area_um2:g} µm²")])
 
+    def _check_light(self) -> None:
+        rig, power_mw = self.rig, self.protocol.light.power_mw
+        highest_mw = min(rig.settings.limits.power_mw, rig.light.max_power_mw)
+        if power_mw > highest_mw:
+            self.refuse("light.power_mw", f"rig {rig.settings.name} allows {highest_mw:g} mW, given {power_mw:g}")
+        if not self.stack.masks.any():
+            self.refuse("patterns", "all patterns are dark")
 
-def _check_limits(protocol: Protocol, rig: Rig, problems: _Problems) -> None:
-    limits = rig.settings.limits
-    highest_mw = min(limits.power_mw, rig.light.max_power_mw)
-    if protocol.light.power_mw > highest_mw:
-        problems.add(
-            "light.power_mw", f"rig {rig.settings.name} allows {highest_mw:g}, given {protocol.light.power_mw:g}"
-        )
-    if protocol.exposure_ms > limits.exposure_ms:
-        problems.add(
-            "exposure_ms", f"rig {rig.settings.name} allows {limits.exposure_ms:g}, given {protocol.exposure_ms:g}"
-        )
+    def _window(self) -> Roi:
+        """The part of the sensor that the field falls on, in its middle."""
+        field, ratio = self.protocol.field_px, self.optics.sensor_ratio
+        rows, columns = self.rig.camera.sensor_shape
+        for side, tile in zip(field, self.stack.tile_px, strict=True):
+            if side % tile:
+                self.refuse("field_px", f"must be a multiple of the patterns' tile, {tile} object pixels, given {side}")
+            elif side % ratio:
+                self.refuse(
+                    "field_px", f"must be a multiple of the sensor's pixel, {ratio} object pixels, given {side}"
+                )
+        height, width = (side // ratio for side in field)
+        if height > rows or width > columns:
+            given = f"{field[0]}x{field[1]}"
+            self.refuse("field_px", f"the sensor has {rows * ratio}x{columns * ratio} object pixels, given {given}")
+        return Roi((columns - width) // 2, (rows - height) // 2, width, height)
 
+    def _corner_um(self, roi: Roi) -> tuple[float, float]:
+        rows, columns = self.rig.camera.sensor_shape
+        pixel_um = self.optics.sensor_pixel_um
+        return (roi.x - columns / 2) * pixel_um, (roi.y - rows / 2) * pixel_um
 
-def _check_budget(protocol: Protocol, rig: Rig, price: Price, problems: _Problems) -> None:
-    budget, limits = protocol.budget, rig.settings.limits
-    doses = [dose for dose in (budget.dose_mj_cm2, limits.dose_mj_cm2) if dose is not None]
-    for key, cost, allowed in (
-        ("dose_mj_cm2", price.dose_per_field_mj_cm2, min(doses, default=None)),
-        ("time_min", price.time_s / 60, budget.time_min),
-        ("disk_gb", price.disk_bytes / 1e9, budget.disk_gb),
-    ):
-        if allowed is not None and cost > allowed:
-            problems.add(f"budget.{key}", f"the run would take {cost:.4g}, allowed are {allowed:g}")
+    def _check_mirrors(self, corner_um: tuple[float, float]) -> None:
+        """The whole border of the field must lie on the array: beyond it there is no light at all."""
+        rows, columns = self.optics.mirrors.shape
+        size_um = [side * self.optics.object_pixel_um for side in self.protocol.field_px]
+        along = np.array([0.0, 0.5, 1.0])
+        x_um, y_um = np.meshgrid(corner_um[0] + along * size_um[1], corner_um[1] + along * size_um[0])
+        column, row = self.optics.mirrors.to_sample.invert(x_um, y_um)
+        if not (np.all(np.abs(column) <= columns / 2) and np.all(np.abs(row) <= rows / 2)):
+            self.refuse(
+                "field_px",
+                f"the field of {size_um[1]:.4g}x{size_um[0]:.4g} µm reaches beyond the {columns}x{rows} mirrors of "
+                f"rig {self.rig.settings.name}",
+            )
 
+    # ---------------------------------------------------------------- where
 
-def _window(protocol: Protocol, rig: Rig, optics: Optics, stack: PatternStack, problems: _Problems) -> Roi:
-    """The part of the sensor that the field falls on, in its middle."""
-    ratio, (rows, columns) = optics.sensor_ratio, rig.camera.sensor_shape
-    height, width = (side // ratio for side in protocol.field_px)
-    for side, tile in zip(protocol.field_px, stack.tile_px, strict=True):
-        if side % tile or side % ratio:
-            problems.add("field_px", f"must be a multiple of the patterns' tile of {tile} object pixels, given {side}")
-    if height > rows or width > columns:
-        problems.add(
-            "field_px",
-            f"the sensor has {rows * ratio}x{columns * ratio} object pixels, given "
-            f"{protocol.field_px[0]}x{protocol.field_px[1]}",
-        )
-    return Roi((columns - width) // 2, (rows - height) // 2, width, height)
+    def _shots(self, roles: tuple[Role, ...]) -> Shots:
+        time, planes_um = self.protocol.time, self.protocol.planes_um()
+        self._check_focus(planes_um)
+        loops, interval_s = (time.loops, time.interval_s) if time else (1, 0.0)
+        return Shots(roles, self._places(), planes_um, loops, interval_s)
 
+    def _places(self) -> tuple[Place, ...]:
+        protocol, stage = self.protocol, self.rig.stage
+        rows, columns = protocol.field_px
+        places = [(place.x_um, place.y_um) for place in protocol.positions]
+        key = "positions"
+        if protocol.grid is not None:
+            pixel_um = self.optics.object_pixel_um
+            places = protocol.grid.places((columns * pixel_um, rows * pixel_um))
+            key = "grid"
+        if not places:
+            return ((None, None),)
+        if stage is None:
+            self.refuse(key, f"rig {self.rig.settings.name} has no stage")
+        else:
+            self._check_places(key, places, stage.limits_um)
+        return tuple(places)
 
-def _places(
-    protocol: Protocol, rig: Rig, optics: Optics, problems: _Problems
-) -> list[tuple[float | None, float | None]]:
-    if protocol.focus_um is not None:
-        _check_focus(protocol, rig, problems)
-    rows, columns = protocol.field_px
-    places = [(place.x_um, place.y_um) for place in protocol.positions]
-    key = "positions"
-    if protocol.grid is not None:
-        places = protocol.grid.places((columns * optics.object_pixel_um, rows * optics.object_pixel_um))
-        key = "grid"
-    if not places:
-        return [(None, None)]
-    if rig.stage is None:
-        problems.add(key, f"rig {rig.settings.name} has no stage")
-        return [(x, y) for x, y in places]
-    (x_low, x_high), (y_low, y_high) = rig.stage.limits_um
-    outside = [i for i, (x, y) in enumerate(places) if not (x_low <= x <= x_high and y_low <= y <= y_high)]
-    for i in outside[:10]:
-        x, y = places[i]
-        problems.add(
-            f"{key}.{i}",
-            f"({x:g}, {y:g}) µm is outside the stage's limits: x {x_low:g} to {x_high:g}, y {y_low:g} to {y_high:g}",
-        )
-    if len(outside) > 10:
-        problems.add(key, f"{len(outside) - 10} more are outside the stage's limits")
-    return [(x, y) for x, y in places]
+    def _check_places(
+        self, key: str, places: list[tuple[float, float]], limits_um: tuple[tuple[float, float], tuple[float, float]]
+    ) -> None:
+        (x_low, x_high), (y_low, y_high) = limits_um
+        outside = [i for i, (x, y) in enumerate(places) if not (x_low <= x <= x_high and y_low <= y <= y_high)]
+        reach = f"x {x_low:g} to {x_high:g}, y {y_low:g} to {y_high:g} µm"
+        for i in outside[:_SHOWN_OUTSIDE]:
+            x, y = places[i]
+            self.refuse(f"{key}.{i}", f"({x:g}, {y:g}) µm is outside the stage's limits: {reach}")
+        if len(outside) > _SHOWN_OUTSIDE:
+            self.refuse(key, f"{len(outside) - _SHOWN_OUTSIDE:,} more fields are outside the stage's limits: {reach}")
 
+    def _check_focus(self, planes_um: tuple[float | None, ...]) -> None:
+        if planes_um[0] is None:
+            return
+        if self.rig.focus is None:
+            self.refuse("focus_um", f"rig {self.rig.settings.name} has no focus")
+            return
+        low, high = self.rig.focus.limits_um
+        for value in dict.fromkeys((planes_um[0], planes_um[-1])):
+            if value is not None and not low <= value <= high:
+                key = "z.range_um" if low <= (self.protocol.focus_um or 0.0) <= high else "focus_um"
+                self.refuse(key, f"{value:g} µm is outside the focus limits: {low:g} to {high:g} µm")
 
-def _check_focus(protocol: Protocol, rig: Rig, problems: _Problems) -> None:
-    if rig.focus is None:
-        problems.add("focus_um", f"rig {rig.settings.name} has no focus")
-        return
-    low, high = rig.focus.limits_um
-    planes = protocol.planes_um()
-    for value in {planes[0], planes[-1]}:
-        if value is not None and not low <= value <= high:
-            problems.add("focus_um", f"{value:g} µm is outside the focus limits: {low:g} to {high:g}")
+    # ---------------------------------------------------------------- how
 
+    def _takes(self, roi: Roi) -> dict[Role, Take]:
+        """Frame rate, binning and dose of each kind of burst."""
+        takes: dict[Role, Take] = {"patterns": self._patterns(roi)}
+        roles: list[Role] = [role for role in ("plain", "full") if getattr(self.protocol.references, role)]
+        for role in roles:
+            takes[role] = self._reference(role, roi, takes["patterns"])
+        frames = self.stack.count + bool(roles)
+        if frames > self.rig.dmd.memory_frames:
+            self.refuse("patterns.count", f"the DMD holds {self.rig.dmd.memory_frames} frames, needed are {frames}")
+        buffer = self.rig.camera.buffer_frames
+        if self.stack.count > buffer:
+            self.refuse("patterns.count", f"the camera buffers {buffer} frames, needed are {self.stack.count}")
+        return takes
 
-# ---------------------------------------------------------------- how
+    def _patterns(self, roi: Roi) -> Take:
+        exposure_ms = self.protocol.exposure_ms
+        binning = self._binning("patterns.camera_pixel", float(self.stack.camera_pixel))
+        mode = _mode(self.rig, exposure_ms, binning, roi)
+        period_ms = self._overhead_ms(mode) + exposure_ms
+        self._check_exposure("exposure_ms", "", exposure_ms)
+        return self._take("patterns", self.stack, mode, period_ms, self.lit)
 
+    def _reference(self, role: Role, roi: Roi, patterns: Take) -> Take:
+        """One frame of uniform light, exposed until the sample has taken as much light as from all patterns."""
+        key = f"references.{role}"
+        side = self.optics.sensor_ratio if role == "full" else self.stack.camera_pixel / math.sqrt(self.stack.count)
+        binning = self._binning(key, side)
+        overhead_ms = self._overhead_ms(_mode(self.rig, self.protocol.exposure_ms, binning, roi))
+        period_ms = self.lit * patterns.period_ms
+        exposure_ms = period_ms - overhead_ms
+        if exposure_ms <= 0:
+            self.refuse(
+                key, f"the patterns give so little light that one frame has it in {overhead_ms:.3g} ms, unexposed"
+            )
+        self._check_exposure(key, "one frame of the same dose is exposed too long: ", exposure_ms)
+        uniform = PatternStack("uniform", np.ones((1, *self.stack.tile_px), dtype=bool), self.stack.camera_pixel)
+        mode = _mode(self.rig, exposure_ms, binning, roi)
+        return self._take(role, uniform, mode, period_ms, 1.0)
 
-def _takes(
-    protocol: Protocol, rig: Rig, optics: Optics, stack: PatternStack, roi: Roi, problems: _Problems
-) -> dict[Role, Take]:
-    """Frame rate, binning and dose of each kind of burst."""
-    lit = float(stack.masks.mean(axis=(1, 2)).sum())
-    uniform = PatternStack("uniform", np.ones((1, *stack.tile_px), dtype=bool), stack.camera_pixel)
-    takes: dict[Role, Take] = {}
-    for role in _roles(protocol):
-        patterns = role == "patterns"
-        used = stack if patterns else uniform
-        exposure_ms = protocol.exposure_ms * (1 if patterns else lit)
-        binning = _binning(role, rig, optics, stack, problems)
-        mode = _mode(rig, exposure_ms, binning, roi)
-        period_ms = rig.dmd.settle_ms + exposure_ms + rig.camera.readout_ms(mode)
-        memory = tuple(range(stack.count)) if patterns else (stack.count,)
-        dose = optics.dose_mj_cm2(protocol.light.power_mw, protocol.exposure_ms) * lit
-        takes[role] = Take(role, used, mode, protocol.light.power_mw, period_ms, memory, dose)
-    frames = stack.count + (len(takes) > 1)
-    if frames > rig.dmd.memory_frames:
-        problems.add("patterns.count", f"the DMD holds {rig.dmd.memory_frames} frames, needed are {frames}")
-    if stack.count > rig.camera.buffer_frames:
-        problems.add("patterns.count", f"the camera buffers {rig.camera.buffer_frames} frames, given {stack.count}")
-    return takes
+    def _take(self, role: Role, stack: PatternStack, mode: CameraMode, period_ms: float, lit: float) -> Take:
+        """The light is on between exposures too, and the sample takes it: the dose is that of the whole period."""
+        power_mw = self.protocol.light.power_mw
+        memory = tuple(range(stack.count)) if role == "patterns" else (self.stack.count,)
+        dose = self.optics.dose_mj_cm2(power_mw, period_ms) * lit
+        return Take(role, stack, mode, power_mw, period_ms, memory, dose)
 
+    def _overhead_ms(self, mode: CameraMode) -> float:
+        """From the end of an exposure to the next, which the mirrors and the camera both need."""
+        return self.rig.dmd.settle_ms + self.rig.camera.readout_ms(mode)
 
-def _roles(protocol: Protocol) -> list[Role]:
-    roles: list[Role] = ["patterns"]
-    if protocol.references.plain:
-        roles.append("plain")
-    if protocol.references.full:
-        roles.append("full")
-    return roles
-
-
-def _binning(role: Role, rig: Rig, optics: Optics, stack: PatternStack, problems: _Problems) -> int:
-    if role == "full":
+    def _binning(self, key: str, side: float) -> int:
+        """How many sensor pixels make a camera pixel of so many object pixels."""
+        binning, allowed = side / self.optics.sensor_ratio, self.rig.camera.binnings
+        if binning == round(binning) and round(binning) in allowed:
+            return round(binning)
+        sides = ", ".join(str(b * self.optics.sensor_ratio) for b in allowed)
+        self.refuse(key, f"needs camera pixels of {side:g} object pixels along a side; the camera can give {sides}")
         return 1
-    side = float(stack.camera_pixel)
-    if role == "plain":
-        side /= math.sqrt(stack.count)
-    binning = side / optics.sensor_ratio
-    if binning != round(binning) or round(binning) not in rig.camera.binnings:
-        key = "patterns.camera_pixel" if role == "patterns" else "references.plain"
-        allowed = ", ".join(str(b * optics.sensor_ratio) for b in rig.camera.binnings)
-        problems.add(key, f"needs camera pixels of {side:g} object pixels; the camera can give {allowed}")
-        return 1
-    return round(binning)
+
+    def _check_exposure(self, key: str, why: str, exposure_ms: float) -> None:
+        longest_ms = self.rig.settings.limits.exposure_ms
+        if exposure_ms > longest_ms:
+            self.refuse(key, f"{why}rig {self.rig.settings.name} allows {longest_ms:g} ms, given {exposure_ms:g}")
+
+    # ---------------------------------------------------------------- at what price
+
+    def _check_budget(self, price: Price) -> None:
+        """The protocol may only tighten what the rig allows; what never ends is allowed to nobody."""
+        budget, limits = self.protocol.budget, self.rig.settings.limits
+        for key, cost, unit, given, rigs in (
+            ("dose_mj_cm2", price.dose_per_field_mj_cm2, "mJ/cm² per field", budget.dose_mj_cm2, limits.dose_mj_cm2),
+            ("time_min", price.time_s / 60, "min", budget.time_min, None),
+            ("disk_gb", price.disk_bytes / 1e9, "GB", budget.disk_gb, None),
+        ):
+            allowed = min((value for value in (given, rigs) if value is not None), default=sys.float_info.max)
+            if cost > allowed:
+                who = "the protocol" if allowed == given else f"rig {self.rig.settings.name}"
+                self.refuse(f"budget.{key}", f"the run takes {cost:.6g} {unit}, {who} allows {allowed:g}")
+
+    def _notice_lateness(self, price: Price) -> None:
+        if price.late_s > 0:
+            what = f"loops take longer than their interval: the last begins {price.late_s:.3g} s late"
+            self.cautions.append(f"{_where(self.source, 'time.interval_s')}: {what}")
+
+
+def _where(source: Document | Path, key: str) -> str:
+    """File, line and key; a key that the file does not have is said all the same."""
+    if isinstance(source, Path):
+        return f"{source}: {key}"
+    loc: Loc = tuple(int(step) if step.isdigit() else step for step in key.split("."))
+    line = next((source.lines[loc[:n]] for n in range(len(loc), 0, -1) if loc[:n] in source.lines), 1)
+    return f"{source.path}:{line}: {key}"
 
 
 def _mode(rig: Rig, exposure_ms: float, binning: int, roi: Roi) -> CameraMode:
@@ -293,50 +411,57 @@ def _mode(rig: Rig, exposure_ms: float, binning: int, roi: Roi) -> CameraMode:
     return CameraMode(exposure_ms, binning, roi, "internal", interval_ms + rig.camera.readout_ms(mode))
 
 
-# ---------------------------------------------------------------- when and where
+@dataclass(frozen=True)
+class _Pricing:
+    """What shots cost: all places of a loop alike, all loops alike but for the wait."""
 
+    protocol: Protocol
+    rig: Rig
+    stack: PatternStack
+    takes: dict[Role, Take]
+    shots: Shots
 
-def _shots(
-    protocol: Protocol, roles: tuple[Role, ...], places: list[tuple[float | None, float | None]]
-) -> Iterator[Shot]:
-    """Time outermost, then fields, planes, and the roles of one plane."""
-    planes = protocol.planes_um()
-    index = 0
-    for time in range(protocol.time.loops if protocol.time else 1):
-        due_s = time * (protocol.time.interval_s if protocol.time else 0.0)
-        for position, (x_um, y_um) in enumerate(places):
-            for z, z_um in enumerate(planes):
-                for role in roles:
-                    yield Shot(index, role, position, time, z, x_um, y_um, z_um, due_s)
-                    index += 1
+    def price(self) -> Price:
+        shots = self.shots
+        bursts = shots.loops * len(shots.places) * len(shots.planes_um)
+        upload_s = self.rig.dmd.upload_ms(self.stack.count + (len(self.takes) > 1)) / 1e3
+        time_s, late_s = self._time_s(upload_s)
+        light_s = bursts * sum(take.burst_ms for take in self.takes.values()) / 1e3
+        frames = bursts * sum(take.stack.count for take in self.takes.values())
+        frame_bytes = bursts * sum(
+            take.stack.count * (2 * math.prod(take.mode.shape) + _FRAME_OVERHEAD_BYTES) for take in self.takes.values()
+        )
+        image_bytes = 4 * math.prod(self.protocol.field_px) * bursts
+        dose = sum(take.dose_mj_cm2 for take in self.takes.values()) * (bursts / len(shots.places))
+        # raw data lie in the spool and in the store until the store has been checked
+        disk_bytes = 2 * frame_bytes + image_bytes
+        return Price(bursts, frames, time_s, upload_s, light_s, disk_bytes, dose, self.stack.compression, late_s)
 
+    def _time_s(self, upload_s: float) -> tuple[float, float]:
+        """How long it all takes, and how late the last loop begins."""
+        places, planes_um = self.shots.places, self.shots.planes_um
+        back_s = self._refocus_s(planes_um[-1], planes_um[0])
+        steps_s = sum(self._refocus_s(low, high) for low, high in pairwise(planes_um))
+        bursts_s = len(planes_um) * sum(take.burst_ms for take in self.takes.values()) / 1e3
+        hops_s = sum(self._hop_s(here, there) for here, there in pairwise(places))
+        loop_s = len(places) * (bursts_s + steps_s) + hops_s + (len(places) - 1) * back_s
+        # nobody knows where the stage stands before it is opened: the way from its origin is as good a guess as any
+        approach_s = self._hop_s((0.0, 0.0), places[0]) + self._refocus_s(0.0, planes_um[0])
+        again_s = self._hop_s(places[-1], places[0]) + back_s
+        ends_s, late_s = upload_s, 0.0
+        for loop in range(self.shots.loops):
+            due_s = upload_s + loop * self.shots.interval_s
+            late_s = max(0.0, ends_s - due_s)
+            ends_s = max(ends_s, due_s) + (again_s if loop else approach_s) + loop_s
+        return ends_s, late_s if self.shots.interval_s else 0.0
 
-def _price(
-    protocol: Protocol, rig: Rig, stack: PatternStack, takes: dict[Role, Take], shots: tuple[Shot, ...]
-) -> Price:
-    upload_s = rig.dmd.upload_ms(stack.count + (len(takes) > 1)) / 1e3
-    elapsed_s, light_s, frames, frame_bytes = upload_s, 0.0, 0, 0
-    before = shots[0]
-    for shot in shots:
-        take = takes[shot.role]
-        elapsed_s = max(elapsed_s, shot.due_s) + _travel_s(rig, before, shot) + take.burst_ms / 1e3
-        light_s += take.burst_ms / 1e3
-        frames += take.stack.count
-        frame_bytes += take.stack.count * (2 * math.prod(take.mode.shape) + _FRAME_OVERHEAD_BYTES)
-        before = shot
-    bursts = sum(shot.role == "patterns" for shot in shots)
-    image_bytes = 4 * math.prod(protocol.field_px) * bursts
-    positions = max(shot.position for shot in shots) + 1
-    dose = sum(take.dose_mj_cm2 for take in takes.values()) * bursts / positions
-    # raw data lie in the spool and in the store until the store has been checked
-    return Price(bursts, frames, elapsed_s, upload_s, light_s, 2 * frame_bytes + image_bytes, dose, stack.compression)
+    def _hop_s(self, here: Place, there: Place) -> float:
+        (x, y), (to_x, to_y) = here, there
+        if self.rig.stage is None or x is None or y is None or to_x is None or to_y is None:
+            return 0.0
+        return self.rig.stage.travel_ms(math.hypot(to_x - x, to_y - y)) / 1e3
 
-
-def _travel_s(rig: Rig, before: Shot, shot: Shot) -> float:
-    seconds = 0.0
-    if rig.stage is not None and None not in (before.x_um, before.y_um, shot.x_um, shot.y_um):
-        distance = math.dist((before.x_um, before.y_um), (shot.x_um, shot.y_um))  # type: ignore[arg-type]
-        seconds += rig.stage.travel_ms(distance) / 1e3
-    if rig.focus is not None and before.z_um is not None and shot.z_um is not None:
-        seconds += rig.focus.travel_ms(abs(shot.z_um - before.z_um)) / 1e3
-    return seconds
+    def _refocus_s(self, here_um: float | None, there_um: float | None) -> float:
+        if self.rig.focus is None or here_um is None or there_um is None:
+            return 0.0
+        return self.rig.focus.travel_ms(abs(there_um - here_um)) / 1e3

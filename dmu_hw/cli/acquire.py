@@ -1,23 +1,26 @@
-"""`dmu plan` and `dmu run`."""
+"""`dmu run`: from the YAML to the report."""
 
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import time
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dmu_hw.cli.output import DONE, INCOMPLETE, Output
-from dmu_hw.cli.session import Session, open_session
+from dmu_hw.cli.planning import tell_plan
+from dmu_hw.cli.session import Session, open_session, outsiders
+from dmu_hw.data import Burst
 from dmu_hw.engine import Counts, Engine
 from dmu_hw.errors import InputError, Problem
 from dmu_hw.files import write_whole
 from dmu_hw.journal import Journal
 from dmu_hw.omezarr import Store
-from dmu_hw.plan import Plan, Price
+from dmu_hw.plan import Plan, Shot
 from dmu_hw.runfolder import RunFolder, new_run
 from dmu_hw.spool import Spool
 from dmu_hw.writer import write_stores
@@ -27,47 +30,28 @@ if TYPE_CHECKING:
     from dmu_hw.cli.truth import Truth
 
 _SPARE_BYTES = 50_000_000
-
-
-def show_plan(path: Path, rig_path: Path | None, output: Output) -> None:
-    """What a run would do and cost."""
-    plan = open_session(path, rig_path).plan
-    for key, value in price_lines(plan.price):
-        output.say(f"{key:>16}  {value}")
-    output.finish(DONE, plan=plan.as_json())
-
-
-def price_lines(price: Price) -> list[tuple[str, str]]:
-    """A price for people."""
-    return [
-        ("bursts", f"{price.bursts}"),
-        ("frames", f"{price.frames}"),
-        ("time", f"{price.time_s:.2f} s"),
-        ("pattern upload", f"{price.upload_s:.2f} s"),
-        ("light on", f"{price.light_on_s:.2f} s"),
-        ("dose per field", f"{price.dose_per_field_mj_cm2:.4g} mJ/cm²"),
-        ("disk", f"{price.disk_bytes / 1e6:.1f} MB"),
-        ("compression", f"{price.compression:g}×"),
-    ]
+_TOLD_GAPS = 10
 
 
 def run_protocol(path: Path, rig_path: Path | None, out: Path, output: Output) -> None:
-    """Everything from the YAML to the report."""
+    """Everything from the YAML to the report. What can be refused is refused before there is a run folder."""
     began_s = time.monotonic()
     session = open_session(path, rig_path)
     plan = session.plan
-    _check_disk(plan, out)
-    bundle = session.bundle or _fit(session, output)
-    run = new_run(out, session.protocol.name)
-    began = datetime.now().astimezone()
-    _write_settings(run, session, bundle)
+    _check_room(plan, out)
+    tell_plan(plan, output)
+    bundle = _bundle(session, output)
     with session.rig.opened():
-        clock_ms = session.rig.clock.now_ms()
-        counts, truth = _acquire(run, session, output)
-        time_s = (session.rig.clock.now_ms() - clock_ms) / 1e3
+        run = new_run(out, session.protocol.name)
+        output.known["run"] = str(run.path)
+        output.remains = f"{run.path} holds what there is; it has no manifest, so that nobody takes it for whole"
+        began = datetime.now().astimezone()
+        _write_settings(run, session, bundle)
+        taken = _acquire(run, session, output)
     with output.progress("storing") as progress:
         write_stores(run, plan, progress)
-    metrics = _reconstruct(run, session, bundle, truth, output) if bundle is not None else {}
+    metrics = _reconstruct(run, session, bundle, taken.truth, output) if bundle is not None else {}
+    counts = taken.counts
     facts: dict[str, Any] = {
         "began": began.isoformat(timespec="seconds"),
         "complete": counts.missing == 0 and counts.saved == counts.expected,
@@ -77,32 +61,51 @@ def run_protocol(path: Path, rig_path: Path | None, out: Path, output: Output) -
         "positions": plan.positions,
         "planes": plan.planes,
         "price": asdict(plan.price),
-        "actual": {"time_s": time_s, "light_on_s": counts.light_on_ms / 1e3, "dose_mj_cm2": counts.dose_mj_cm2},
+        "actual": {
+            "time_s": taken.time_s,
+            "light_on_s": counts.light_on_ms / 1e3,
+            "dose_mj_cm2": counts.dose_mj_cm2,
+        },
+        "cautions": list(plan.cautions),
         "metrics": metrics,
         "wall_s": time.monotonic() - began_s,
     }
     _report(run, session, facts)
     run.write_manifest(facts)
-    _tell(run, counts, metrics, output)
+    output.remains = ""
+    _tell(run, taken, metrics, output)
     status = DONE if facts["complete"] else INCOMPLETE
-    output.finish(status, run=str(run.path), complete=facts["complete"], counts=facts["counts"], metrics=metrics)
+    told = {name: facts[name] for name in ("complete", "counts", "cautions", "metrics")}
+    output.finish(status, **told, missing=taken.gaps)
 
 
-def _check_disk(plan: Plan, out: Path) -> None:
-    """Refuse a run that the disk has no room for, before anything is made."""
+def _check_room(plan: Plan, out: Path) -> None:
+    """Refuse a run that has no place to go to, before anything is made."""
     place = out.absolute()
     while not place.exists():
         place = place.parent
+    if not place.is_dir():
+        raise InputError([Problem(str(out), f"{place} is a file, where a folder is needed")])
+    if not os.access(place, os.W_OK | os.X_OK):
+        raise InputError([Problem(str(out), f"nobody may write into {place}")])
     free, wanted = shutil.disk_usage(place).free, plan.price.disk_bytes + _SPARE_BYTES
     if free < wanted:
         raise InputError([Problem(str(out), f"{free / 1e9:.2f} GB are free, the run needs {wanted / 1e9:.2f} GB")])
 
 
-def _fit(session: Session, output: Output) -> Bundle | None:
-    if session.protocol.inverse is None:
-        return None
-    output.say(f"computing the {session.protocol.inverse.model} inverse …")
-    return session.fitted(session.stack, session.protocol.exposure_ms)
+def _bundle(session: Session, output: Output) -> Bundle | None:
+    """What reconstructs: read or computed, and tried before there is light."""
+    bundle = session.bundle
+    if bundle is None and session.protocol.inverse is not None:
+        output.say(f"computing the {session.protocol.inverse.model} inverse …")
+        bundle = session.fitted(session.stack, session.protocol.exposure_ms)
+    if bundle is not None:
+        from dmu_hw.cli.judge import window_of  # noqa: PLC0415 - torch
+        from dmu_hw.reconstruct import Reconstructor  # noqa: PLC0415
+
+        with outsiders(f"{session.path}: the inverse model {bundle.header.model!r}"):
+            Reconstructor(bundle, window_of(session.plan, "patterns"))
+    return bundle
 
 
 def _write_settings(run: RunFolder, session: Session, bundle: Bundle | None) -> None:
@@ -122,18 +125,33 @@ def _write_settings(run: RunFolder, session: Session, bundle: Bundle | None) -> 
     write_whole(run.settings, json.dumps(settings, indent=1, allow_nan=False).encode())
 
 
-def _acquire(run: RunFolder, session: Session, output: Output) -> tuple[Counts, Truth | None]:
+@dataclass
+class _Taken:
+    """What came of the light."""
+
+    counts: Counts
+    truth: Truth | None
+    time_s: float
+    """On the rig's clock."""
+    gaps: list[str] = field(default_factory=list)
+    """The first frames that are missing, and why."""
+
+
+def _acquire(run: RunFolder, session: Session, output: Output) -> _Taken:
     from dmu_hw.cli.truth import truth_of  # noqa: PLC0415 - beside other imports that a plan does not need
 
     truth = truth_of(session.rig, session.plan)
+    gaps: list[str] = []
     journal = Journal(run.journal)
     spool = Spool(run.spool, journal)
+    began_ms = session.rig.clock.now_ms()
     try:
         with output.progress("imaging") as progress:
 
-            def watch(shot: Any, _burst: Any) -> None:
+            def watch(shot: Shot, burst: Burst) -> None:
                 if truth is not None:
                     truth.look(shot)
+                gaps.extend(_gaps(shot, burst)[: _TOLD_GAPS - len(gaps)])
                 progress(shot.index + 1, len(session.plan.shots))
 
             journal.add("run", protocol=session.hash, rig=session.rig.file.hash)
@@ -142,7 +160,13 @@ def _acquire(run: RunFolder, session: Session, output: Output) -> tuple[Counts, 
     finally:
         spool.close()
         journal.close()
-    return counts, truth
+    return _Taken(counts, truth, (session.rig.clock.now_ms() - began_ms) / 1e3, gaps)
+
+
+def _gaps(shot: Shot, burst: Burst) -> list[str]:
+    """Every frame that a burst lacks, for people."""
+    place = f"time {shot.time}, field {shot.position}, plane {shot.z}, {shot.role}"
+    return [f"{place}, pattern {gap.pattern}: {gap.reason}" for gap in burst.missing]
 
 
 def _reconstruct(
@@ -171,11 +195,18 @@ def _report(run: RunFolder, session: Session, facts: dict[str, Any]) -> None:
     write_report(run, session.plan, facts)
 
 
-def _tell(run: RunFolder, counts: Counts, metrics: dict[str, float], output: Output) -> None:
+def _tell(run: RunFolder, taken: _Taken, metrics: dict[str, float], output: Output) -> None:
     """The end of a run in a few lines."""
-    output.say(
-        f"{counts.saved} of {counts.expected} frames saved" + (f", {counts.missing} missing" if counts.missing else "")
-    )
+    counts = taken.counts
+    for gap in taken.gaps:
+        output.say(f"missing: {gap}")
+    if counts.missing > len(taken.gaps):
+        output.say(f"missing: and {counts.missing - len(taken.gaps):,} more")
     for name, value in metrics.items():
         output.say(f"{name:>28}  {value:.2f}")
+    output.say(
+        f"{counts.saved:,} of {counts.expected:,} frames saved"
+        + (f", {counts.missing:,} are missing" if counts.missing else "")
+        + (f"; {counts.retaken_bursts:,} bursts were taken again" if counts.retaken_bursts else "")
+    )
     output.say(f"{run.path}: open report.html, or frames.ome.zarr/0 in napari")

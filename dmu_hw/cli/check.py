@@ -6,13 +6,12 @@ import json
 from pathlib import Path
 from typing import Any
 
-from dmu_hw.bundle import Bundle
 from dmu_hw.cli.output import DONE, FAILED, REFUSED, Output
-from dmu_hw.cli.session import open_session
+from dmu_hw.cli.session import load_bundle, load_instrument, open_session
 from dmu_hw.errors import DeviceError, InputError, Problem
 from dmu_hw.files import parse_yaml, read_text
 from dmu_hw.protocol import Protocol
-from dmu_hw.rig import Rig, RigSettings, load_rig
+from dmu_hw.rig import Rig, RigSettings
 from dmu_hw.runfolder import open_run
 from dmu_hw.verify import verify
 
@@ -25,46 +24,55 @@ def check_files(files: list[Path], output: Output, *, connect: bool) -> None:
     unreachable: list[str] = []
     for path in files:
         try:
-            rig = _check(path)
+            what, rig = _checked(path)
             if connect and rig is not None:
-                rig.open()
-                rig.close()
+                what += ", its devices answer"
+                with rig.opened():
+                    pass
         except InputError as error:
             problems.extend(str(problem) for problem in error.problems)
         except DeviceError as error:
             unreachable.append(f"{path}: {error}")
         else:
-            output.say(f"{path}: sound")
-    for problem in (*problems, *unreachable):
-        output.say(f"error: {problem}")
-    output.finish(REFUSED if problems else FAILED if unreachable else DONE, problems=[*problems, *unreachable])
+            output.say(f"{path}: sound, {what}")
+    if problems or unreachable:
+        output.fail(REFUSED if problems else FAILED, [*problems, *unreachable])
+    output.finish(DONE, problems=[])
 
 
-def _check(path: Path) -> Rig | None:
-    """Refuses what is not sound; the rig of what has one."""
+def _checked(path: Path) -> tuple[str, Rig | None]:
+    """What a file is, and the rig of what has one; refuses what is not sound."""
     if path.is_dir():
-        findings = verify(open_run(path))
-        if findings.damage or findings.cut:
-            raise InputError([Problem(str(path), what) for what in findings.damage or ["the run was cut"]])
-        return None
+        return _checked_run(path), None
     if path.suffix == ".dmu":
-        Bundle.load(path)
-        return None
+        header = load_bundle(path).header
+        return f"a bundle of {len(header.pattern_hashes)} {header.patterns_name} patterns for {header.model}", None
     document = parse_yaml(read_text(path), path)
     kind = document.value.get("kind") if isinstance(document.value, dict) else None
     if kind == "rig":
-        return Rig(load_rig(path))
+        return "a rig", load_instrument(path)
     if kind == "run":
-        session = open_session(path)
-        _ = session.plan
-        return session.rig
+        return "a protocol", open_session(path).rig
     allowed = ", ".join(SCHEMAS)
-    raise InputError([Problem(document.where(("kind",)), f"kind must be one of: {allowed}; given {kind!r}")])
+    given = "is missing" if kind is None else f"is {kind!r}"
+    raise InputError([Problem(document.where(("kind",)), f"key 'kind' {given}; allowed: {allowed}")])
 
 
-def print_schema(kind: str) -> None:
+def _checked_run(path: Path) -> str:
+    findings = verify(open_run(path))
+    problems = [*findings.damage, *(["the run was cut before its end"] if findings.cut and not findings.damage else [])]
+    if problems:
+        raise InputError([Problem("" if what.startswith(str(path)) else str(path), what) for what in problems])
+    missing = f", of which {findings.missing} are missing" if findings.missing else ""
+    return f"a run of {findings.frames + findings.missing} frames{missing}"
+
+
+def print_schema(kind: str, output: Output) -> None:
     """The JSON schema, on standard output."""
     if kind not in SCHEMAS:
-        raise InputError(f"kind must be one of: {', '.join(SCHEMAS)}; given {kind!r}")
+        raise InputError(f"there is no schema of {kind!r}; allowed: {', '.join(SCHEMAS)}")
     schema: dict[str, Any] = SCHEMAS[kind].model_json_schema()
-    print(json.dumps({"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}, indent=1))  # noqa: T201
+    schema = {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}
+    if not output.as_json:
+        output.print(json.dumps(schema, indent=1))
+    output.finish(DONE, schema=schema)

@@ -22,7 +22,7 @@ def fitted_bundle(
         raise InputError(f"inverse.model: {model!r} must be trained, not computed: use a bundle")
     weights = cast("type[Fitted]", found).fit(settings, stack, optics, power_mw, exposure_ms)
     header = Header(
-        name=f"{model}-{stack.name}-{stack.count}x{stack.camera_pixel}",
+        name=f"{Path(model).stem}-{stack.name}-{stack.count}x{stack.camera_pixel}",
         model=model,
         model_settings=settings.model_dump(mode="json"),
         patterns_name=stack.name,

@@ -2,54 +2,67 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from dmu_hw.cli.session import Session
 from dmu_hw.cli.truth import Truth
+from dmu_hw.data import Float32Array, Uint16Array
 from dmu_hw.metrics import mse
 from dmu_hw.omezarr import Store
-from dmu_hw.plan import Plan, Role
+from dmu_hw.plan import Plan, Role, Take
 from dmu_hw.reconstruct import Calibrated, Reconstructor, Window, enlarged
 from dmu_hw.runfolder import RunFolder
 
+Place = tuple[int, int, int]
+"""Field, time and plane."""
+
 
 def judge(run: RunFolder, session: Session, truth: Truth) -> dict[str, float]:
-    """PSNR in dB over all fields whose truth was kept: the run's images, and its plain-camera references if any."""
-    reconstructed = Store(run.reconstruction)
-    errors: dict[str, list[float]] = {"reconstruction": []}
-    for (field, time, plane), image in truth.images.items():
-        errors["reconstruction"].append(mse(reconstructed.burst(field, time, plane)[0], image))
-    if "plain" in session.plan.takes:
-        errors |= _plain_errors(run, session, truth)
-    return {f"PSNR {name} / dB": _db(values) for name, values in errors.items() if np.isfinite(values).any()}
+    """PSNR in dB over all places whose truth was kept and of which no frame is missing: of the run's images, and of
+    its plain-camera references if any."""
+    take = session.plan.takes.get("plain")
+    images, frames = Store(run.reconstruction), Store(run.frames)
+    plain = Store(run.frames_of("plain")) if take is not None else None
+    rival = _PlainCamera(session, take) if take is not None else None
+    errors: dict[str, list[float]] = {}
+    for place, true in truth.images.items():
+        if not all(_whole(store, place) for store in (frames, plain) if store is not None):
+            continue
+        made = {"reconstruction": images.burst(*place)[0]}
+        if plain is not None and rival is not None:
+            made |= rival.images(plain.burst(*place))
+        for name, image in made.items():
+            errors.setdefault(name, []).append(mse(image, true))
+    means = {name: float(np.mean(values)) for name, values in errors.items()}
+    return {f"PSNR {name} / dB": -10 * math.log10(mean) for name, mean in means.items() if mean > 0}
 
 
 def window_of(plan: Plan, role: Role) -> Window:
     """How a plan looks at the sample in one of its roles."""
     take = plan.takes[role]
-    field_px = plan.protocol.field_px
-    return Window(plan.optics, field_px, plan.centre_um, take.power_mw, take.mode.exposure_ms)
+    return Window(plan.optics, plan.protocol.field_px, plan.centre_um, take.power_mw, take.mode.exposure_ms)
 
 
-def _plain_errors(run: RunFolder, session: Session, truth: Truth) -> dict[str, list[float]]:
-    """The plain camera's frames, enlarged, and decoded by the same inverse model."""
-    plan, take = session.plan, session.plan.takes["plain"]
-    side = take.mode.binning * plan.optics.sensor_ratio
-    window = window_of(plan, "plain")
-    calibrated = Calibrated(window, side)
-    errors: dict[str, list[float]] = {"plain camera, bicubic": []}
-    decoder = None
-    if session.protocol.inverse is not None:
-        decoder = Reconstructor(session.fitted(take.stack_on(side), take.mode.exposure_ms), window)
-        errors["plain camera, same inverse"] = []
-    store = Store(run.frames_of("plain"))
-    for (field, time, plane), image in truth.images.items():
-        frame = store.burst(field, time, plane)
-        errors["plain camera, bicubic"].append(mse(enlarged(calibrated, frame[0]), image))
-        if decoder is not None:
-            errors["plain camera, same inverse"].append(mse(decoder.estimate(frame).image, image))
-    return errors
+def _whole(store: Store, place: Place) -> bool:
+    field, time, plane = place
+    return not np.isnan(np.asarray(store.times(field)[time, :, plane])).any()
 
 
-def _db(errors: list[float]) -> float:
-    return float(-10 * np.log10(np.nanmean(errors)))
+class _PlainCamera:
+    """Uniform light on smaller pixels, enlarged, and decoded by the same inverse model."""
+
+    def __init__(self, session: Session, take: Take) -> None:
+        side, window = take.mode.binning * session.optics.sensor_ratio, window_of(session.plan, "plain")
+        self.calibrated = Calibrated(window, side)
+        self.decoder: Reconstructor | None = None
+        if session.protocol.inverse is not None:
+            self.decoder = Reconstructor(session.fitted(take.stack_on(side), take.mode.exposure_ms), window)
+
+    def images(self, frame: Uint16Array) -> dict[str, Float32Array]:
+        """What it makes of one (pattern, y, x) burst of a single frame."""
+        found = {"plain camera, bicubic": enlarged(self.calibrated, frame[0])}
+        if self.decoder is not None:
+            found["plain camera, same inverse"] = self.decoder.estimate(frame).image
+        return found

@@ -18,9 +18,14 @@ def write_lab(folder: Path, output: Output) -> None:
         raise InputError([Problem(str(folder), "exists already and is not empty")])
     source = _examples()
     folder.mkdir(parents=True, exist_ok=True)
-    for part in PARTS:
-        shutil.copytree(source / part, folder / part, ignore=shutil.ignore_patterns("__pycache__", "results"))
-    output.say(f"{folder} is ready: try  dmu run {folder / 'protocols' / 'quickstart.yaml'}")
+    try:
+        for part in PARTS:
+            shutil.copytree(source / part, folder / part, ignore=shutil.ignore_patterns("__pycache__", "results"))
+    except BaseException:
+        for part in PARTS:
+            shutil.rmtree(folder / part, ignore_errors=True)  # half a lab would look like a whole one
+        raise
+    output.say(f"{folder} is ready; try: dmu run {folder / 'protocols' / 'quickstart.yaml'}")
     output.finish(DONE, folder=str(folder))
 
 

@@ -1,103 +1,149 @@
-"""`dmu`: every command, its options, and how failures are told. Loads neither torch nor a driver by itself."""
+"""`dmu`: every command and its options. Loads neither torch nor a driver by itself."""
 
 from __future__ import annotations
 
-import signal
 import sys
+from collections.abc import Sequence
 from pathlib import Path
-from types import FrameType
-from typing import Annotated, NoReturn
+from typing import Annotated, Any, NoReturn
 
-import click
 import typer
 
 from dmu_hw import __version__
-from dmu_hw.cli.output import DONE, FAILED, REFUSED, Output
-from dmu_hw.errors import DmuError, InputError
+from dmu_hw.cli.output import DONE, REFUSED, Output
+from dmu_hw.cli.stop import stoppable
 
 app = typer.Typer(
     name="dmu",
     help="Learned-illumination microscopy: learn patterns, show them, acquire, reconstruct.",
+    epilog="Exit status: 0 done, 1 failed, 2 wrong usage or refused input, 3 done but incomplete.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
 
-Json = Annotated[bool, typer.Option("--json", help="Print one machine-readable object at the end.")]
-RigOption = Annotated[Path | None, typer.Option("--rig", help="Use this rig instead of the protocol's.")]
+_UsageError: Any = typer.BadParameter.__base__
+"""Of click, or of the copy of it that newer versions of typer bring along."""
+
+Json = Annotated[bool, typer.Option("--json", help="Print one object for programs on standard output at the end.")]
+ProtocolFile = Annotated[
+    Path, typer.Argument(metavar="PROTOCOL", help="A protocol, such as protocols/quickstart.yaml.")
+]
+RigOption = Annotated[
+    Path | None, typer.Option("--rig", metavar="RIG", help="A rig YAML to use instead of the one the protocol names.")
+]
+RunArgument = Annotated[
+    Path, typer.Argument(metavar="RUN", help="A run folder, such as runs/20260131T120000-quickstart.")
+]
 
 
 @app.command()
-def new(folder: Annotated[Path, typer.Argument(metavar="DIR")], json: Json = False) -> None:
+def new(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="The folder to make; it must be empty if it exists.")],
+    json: Json = False,
+) -> None:
     """Write a lab folder with example rigs, calibrations and protocols."""
-    from dmu_hw.cli.lab import write_lab  # noqa: PLC0415
+    with Output(as_json=json) as output:
+        from dmu_hw.cli.lab import write_lab  # noqa: PLC0415
 
-    write_lab(folder, Output(as_json=json))
+        write_lab(folder, output)
 
 
 @app.command()
 def check(
-    files: Annotated[list[Path], typer.Argument(metavar="FILE...")],
-    connect: Annotated[bool, typer.Option("--connect", help="Open the devices too.")] = False,
+    files: Annotated[
+        list[Path], typer.Argument(metavar="FILE", help="Rig or protocol YAMLs, bundles (.dmu), run folders.")
+    ],
+    connect: Annotated[
+        bool, typer.Option("--connect", help="Open and close the devices too; no light goes on.")
+    ] = False,
     json: Json = False,
 ) -> None:
-    """Are these rigs, protocols, bundles and run folders sound? Lists everything that is wrong at once."""
-    from dmu_hw.cli.check import check_files  # noqa: PLC0415
+    """Say whether files are sound; list all that is wrong at once.
 
-    check_files(files, Output(as_json=json), connect=connect)
+    A rig and a bundle are read, a protocol is planned on its rig, and of a run folder every checksum is compared.
+    """
+    with Output(as_json=json) as output:
+        from dmu_hw.cli.check import check_files  # noqa: PLC0415
+
+        check_files(files, output, connect=connect)
 
 
 @app.command()
-def plan(protocol: Path, rig: RigOption = None, json: Json = False) -> None:
-    """Shots and price (time, upload, dose, disk) of a protocol. Nothing is lit."""
-    from dmu_hw.cli.acquire import show_plan  # noqa: PLC0415
+def plan(protocol: ProtocolFile, rig: RigOption = None, json: Json = False) -> None:
+    """Say what a protocol would do and cost; nothing is lit.
 
-    show_plan(protocol, rig, Output(as_json=json))
+    Frames, time in s, light dose at the sample in mJ/cm², disk in MB. No device is opened.
+    """
+    with Output(as_json=json) as output:
+        from dmu_hw.cli.planning import show_plan  # noqa: PLC0415
+
+        show_plan(protocol, rig, output)
 
 
 @app.command()
 def run(
-    protocol: Path,
+    protocol: ProtocolFile,
     rig: RigOption = None,
-    out: Annotated[Path, typer.Option("--out", help="Where the run folder goes.")] = Path("runs"),
+    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Where the run folder TIME-NAME goes.")] = Path(
+        "runs"
+    ),
     json: Json = False,
 ) -> None:
-    """Acquire and reconstruct; leaves a run folder."""
-    from dmu_hw.cli.acquire import run_protocol  # noqa: PLC0415
+    """Acquire and reconstruct; leave a run folder with a report.
 
-    run_protocol(protocol, rig, out, Output(as_json=json))
+    Whatever stands against it is said before the light goes on. Ctrl-C puts the light off and ends the run.
+    """
+    with Output(as_json=json) as output:
+        from dmu_hw.cli.acquire import run_protocol  # noqa: PLC0415
+
+        run_protocol(protocol, rig, out, output)
 
 
 @app.command()
-def verify(folder: Annotated[Path, typer.Argument(metavar="RUN")], json: Json = False) -> None:
-    """Is a run folder what it was? Names every damaged frame."""
-    from dmu_hw.cli.runs import verify_run  # noqa: PLC0415
+def verify(folder: RunArgument, json: Json = False) -> None:
+    """Say whether a run folder is what it was; name every damaged frame.
 
-    verify_run(folder, Output(as_json=json))
+    Exit status: 0 sound and whole, 1 damaged, 3 sound but cut short or with frames missing.
+    """
+    with Output(as_json=json) as output:
+        from dmu_hw.cli.runs import verify_run  # noqa: PLC0415
+
+        verify_run(folder, output)
 
 
 @app.command()
 def export(
-    folder: Annotated[Path, typer.Argument(metavar="RUN")],
-    file: Annotated[Path, typer.Argument(metavar="FILE.ome.tif")],
+    folder: RunArgument,
+    file: Annotated[
+        Path, typer.Argument(metavar="FILE.ome.tif", help="The file to write; an existing one is not overwritten.")
+    ],
     what: Annotated[
-        str, typer.Option("--what", help="frames, reconstruction, plain, full or truth.")
+        str, typer.Option("--what", metavar="IMAGES", help="reconstruction, frames (raw), plain, full or truth.")
     ] = "reconstruction",
     json: Json = False,
 ) -> None:
-    """Write a run's images as OME-TIFF for Fiji."""
-    from dmu_hw.cli.runs import export_run  # noqa: PLC0415
+    """Write a run's images as OME-TIFF for Fiji.
 
-    export_run(folder, file, what, Output(as_json=json))
+    With pixel sizes in µm and time steps in s.
+    """
+    with Output(as_json=json) as output:
+        from dmu_hw.cli.runs import export_run  # noqa: PLC0415
+
+        export_run(folder, file, what, output)
 
 
 @app.command()
-def schema(kind: Annotated[str, typer.Argument(metavar="[rig|run]")] = "run") -> None:
-    """JSON schema of a YAML file, for editors."""
-    from dmu_hw.cli.check import print_schema  # noqa: PLC0415
+def schema(
+    kind: Annotated[str, typer.Argument(metavar="[rig|run]", help="A rig, or a protocol that runs.")] = "run",
+    json: Json = False,
+) -> None:
+    """Print the JSON schema of a YAML file, for editors."""
+    with Output(as_json=json) as output:
+        from dmu_hw.cli.check import print_schema  # noqa: PLC0415
 
-    print_schema(kind)
+        print_schema(kind, output)
 
 
 def _version(show: bool) -> None:
@@ -112,38 +158,26 @@ def _options(
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Say the version.")
     ] = False,
 ) -> None:
-    """Learned-illumination microscopy."""
+    """Learned-illumination microscopy: learn patterns, show them, acquire, reconstruct."""
 
 
-def main() -> NoReturn:
+def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Run a command; failures are one message and a status, never a traceback."""
-    output = Output(as_json="--json" in sys.argv)
-    signal.signal(signal.SIGTERM, _interrupt)
-    try:
-        app(standalone_mode=False)
-    except InputError as error:
-        _fail(output, REFUSED, [str(problem) for problem in error.problems])
-    except DmuError as error:
-        _fail(output, FAILED, [str(error)])
-    except click.ClickException as error:
-        error.show(sys.stderr)
-        _fail(output, REFUSED, [])
-    except (KeyboardInterrupt, click.Abort):
-        _fail(output, FAILED, ["stopped by the user; the light is off"])
-    except OSError as error:
-        _fail(output, FAILED, [f"{error.filename or 'file'}: {error.strerror or error}"])
+    given = sys.argv[1:] if arguments is None else list(arguments)
+    _replace_what_a_terminal_cannot_show()
+    with Output(as_json="--json" in given) as output, stoppable():
+        try:
+            app(given, prog_name="dmu", standalone_mode=False)
+        except _UsageError as error:
+            error.show()
+            output.finish(REFUSED, problems=[error.format_message()])
     raise SystemExit(DONE)
 
 
-def _interrupt(_signal: int, _frame: FrameType | None) -> None:
-    """SIGTERM leaves through the same door as Ctrl-C, so that every `finally` puts the light off."""
-    raise KeyboardInterrupt
-
-
-def _fail(output: Output, status: int, messages: list[str]) -> NoReturn:
-    for message in messages:
-        output.say(f"error: {message}")
-    output.finish(status, problems=messages)
+def _replace_what_a_terminal_cannot_show() -> None:
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
 
 
 if __name__ == "__main__":

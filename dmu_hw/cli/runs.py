@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from dmu_hw.cli.output import DONE, FAILED, INCOMPLETE, Output
-from dmu_hw.errors import InputError
+from dmu_hw.errors import InputError, Problem, RunError
 from dmu_hw.export import export_tiff
 from dmu_hw.omezarr import Store
 from dmu_hw.runfolder import open_run
@@ -20,14 +20,12 @@ def verify_run(folder: Path, output: Output) -> None:
     if findings.cut:
         output.say("the run was cut before its end")
     if findings.missing:
-        output.say(f"{findings.missing} frames are recorded as missing")
+        output.say(f"{findings.missing:,} frames are recorded as missing")
     if not findings.damage:
-        output.say(f"sound: {findings.frames} frames, {findings.files} files")
-    incomplete = findings.cut or findings.missing > 0
-    status = FAILED if findings.damage else INCOMPLETE if incomplete else DONE
-    output.finish(
-        status, damage=findings.damage, frames=findings.frames, missing=findings.missing, complete=not incomplete
-    )
+        output.say(f"{folder}: sound, {findings.frames:,} frames in {findings.files:,} files")
+    complete = not (findings.cut or findings.missing or findings.damage)
+    status = DONE if complete else FAILED if findings.damage else INCOMPLETE
+    output.finish(status, damage=findings.damage, frames=findings.frames, missing=findings.missing, complete=complete)
 
 
 def export_run(folder: Path, file: Path, what: str, output: Output) -> None:
@@ -35,9 +33,15 @@ def export_run(folder: Path, file: Path, what: str, output: Output) -> None:
     run = open_run(folder)
     stores = sorted(path.name.removesuffix(".ome.zarr") for path in run.path.glob("*.ome.zarr"))
     if what not in stores:
-        raise InputError(
-            f"--what must be one of: {', '.join(stores) or 'nothing, the run holds no images'}; given {what!r}"
-        )
-    fields = export_tiff(Store(run.path / f"{what}.ome.zarr"), file)
-    output.say(f"{file}: {fields} fields")
+        there = ", ".join(stores) or "none, so that nothing can be exported"
+        raise InputError([Problem(str(folder), f"holds no images {what!r} (--what); there are: {there}")])
+    if not file.absolute().parent.is_dir():
+        raise InputError([Problem(str(file), f"there is no folder {file.parent}")])
+    path = run.path / f"{what}.ome.zarr"
+    try:
+        fields = export_tiff(Store(path), file)
+    except (KeyError, ValueError, RuntimeError, TypeError) as error:
+        # what zarr and its codecs raise over damaged chunks and metadata
+        raise RunError(f"{path}: is damaged: {error} (dmu verify names what is)") from error
+    output.say(f"{file}: {fields:,} fields")
     output.finish(DONE, file=str(file), fields=fields)

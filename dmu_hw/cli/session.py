@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
-from functools import cached_property
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from dmu_hw import plugin
 from dmu_hw.bundle import Bundle
+from dmu_hw.cli.output import origin
 from dmu_hw.data import PatternStack
-from dmu_hw.errors import InputError, Problem
+from dmu_hw.errors import DeviceError, DmuError, InputError, Problem
 from dmu_hw.files import Document, Settings, parse_yaml, read_text, validate
 from dmu_hw.physics.optics import Optics
 from dmu_hw.plan import Plan, make_plan
@@ -31,6 +33,7 @@ class Session:
     inverse: Settings | None
     """Settings of the model that is to be computed, if the protocol asks for one."""
     stack: PatternStack
+    plan: Plan
 
     @property
     def optics(self) -> Optics:
@@ -40,10 +43,6 @@ class Session:
     def hash(self) -> str:
         return hashlib.sha256(self.text.encode()).hexdigest()
 
-    @cached_property
-    def plan(self) -> Plan:
-        return make_plan(self.protocol, self.path, self.rig, self.optics, self.stack)
-
     def fitted(self, stack: PatternStack, exposure_ms: float) -> Bundle:
         """The bundle that the protocol's inverse makes of some patterns."""
         # fitting needs torch, which takes seconds to load: only those who fit pay for it
@@ -52,47 +51,129 @@ class Session:
         if self.protocol.inverse is None or self.inverse is None:
             raise InputError([Problem(str(self.path), "there is no inverse to compute")])
         power_mw = self.protocol.light.power_mw
-        return fitted_bundle(self.protocol.inverse.model, self.inverse, stack, self.optics, power_mw, exposure_ms)
+        with outsiders(f"{self.path}: inverse.model"):
+            model = named_model(self.protocol.inverse.model, self.path.parent)
+            return fitted_bundle(model, self.inverse, stack, self.optics, power_mw, exposure_ms)
 
 
 def open_session(path: Path, rig_path: Path | None = None) -> Session:
-    """Read a protocol and what it names; every problem of protocol and rig at once."""
+    """Read a protocol and what it names; every problem of protocol, rig and bundle at once."""
     text = read_text(path)
     document = parse_yaml(text, path)
-    protocol = validate(document, Protocol)
-    problems: list[Problem] = []
-    inverse: Settings | None = None
-    bundle: Bundle | None = None
+    refused = _Refused()
+    protocol: Protocol | None = None
     rig: Rig | None = None
-    try:
-        rig = Rig(load_rig(rig_path or protocol.rig))
-    except InputError as error:
-        problems.extend(error.problems)
-    try:
-        bundle = Bundle.load(protocol.patterns.bundle) if isinstance(protocol.patterns, BundleFile) else None
-        if protocol.inverse is not None:
-            inverse = _inverse_settings(document, protocol.inverse.model)
-    except InputError as error:
-        problems.extend(error.problems)
-    if problems or rig is None:
-        raise InputError(problems)
-    if bundle is not None:
-        misfits = bundle.misfits(rig.optics)
-        if misfits:
-            raise InputError([Problem(document.where(("patterns", "bundle")), misfit) for misfit in misfits])
-    stack = bundle.patterns if bundle is not None else _made(protocol)
-    return Session(path, text, protocol, rig, bundle, inverse, stack)
+    parts: _Parts | None = None
+    plan: Plan | None = None
+    with refused:
+        protocol = validate(document, Protocol)
+    with refused:
+        rig = load_instrument(rig_path or _rig_named_in(document))
+    if protocol is not None:
+        with refused:
+            parts = _parts(protocol, document)
+    if protocol is not None and rig is not None and parts is not None:
+        with refused:
+            _check_fit(parts.bundle, rig, document)
+        with refused:
+            plan = make_plan(protocol, document, rig, rig.optics, parts.stack)
+    if refused.problems or protocol is None or rig is None or parts is None or plan is None:
+        raise InputError(refused.problems)
+    if parts.bundle is not None:
+        found = parts.bundle.cautions(rig.optics, protocol.light.power_mw, protocol.exposure_ms)
+        where = document.where(("patterns", "bundle"))
+        plan = replace(plan, cautions=(*plan.cautions, *(f"{where}: {caution}" for caution in found)))
+    return Session(path, text, protocol, rig, parts.bundle, parts.inverse, parts.stack, plan)
 
 
-def _made(protocol: Protocol) -> PatternStack:
+@dataclass
+class _Refused:
+    """Gathers refusals, so that all are said at once."""
+
+    problems: list[Problem] = field(default_factory=list)
+
+    def __enter__(self) -> None:
+        """Nothing to prepare."""
+
+    def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> bool:
+        if isinstance(error, InputError):
+            self.problems.extend(error.problems)
+        return isinstance(error, InputError)
+
+
+@dataclass(frozen=True)
+class _Parts:
+    """What a protocol says of patterns and inverse."""
+
+    bundle: Bundle | None
+    inverse: Settings | None
+    stack: PatternStack
+
+
+def _parts(protocol: Protocol, document: Document) -> _Parts:
     if isinstance(protocol.patterns, BundleFile):
-        raise TypeError("a bundle brings its own patterns")
-    return protocol.patterns.make()
+        bundle = load_bundle(protocol.patterns.bundle)
+        return _Parts(bundle, None, bundle.patterns)
+    inverse = None if protocol.inverse is None else _inverse_settings(document, protocol.inverse.model)
+    return _Parts(None, inverse, protocol.patterns.make())
+
+
+def _rig_named_in(document: Document) -> Path:
+    """The rig, whatever else may be wrong with a protocol."""
+    named = document.value.get("rig") if isinstance(document.value, dict) else None
+    if not isinstance(named, str):
+        raise InputError([])  # the protocol itself is told so
+    return document.path.parent / named
+
+
+def load_instrument(path: Path) -> Rig:
+    """A rig, checked and built, nothing opened."""
+    with outsiders(str(path)):
+        return Rig(load_rig(path))
+
+
+def load_bundle(path: Path) -> Bundle:
+    """A bundle whose model is here to be used."""
+    bundle = Bundle.load(path)
+    model, where = bundle.header.model, f"{path}: model"
+    if model.endswith(".py"):
+        # a bundle may come from anybody: it must not choose a file of this computer to be run
+        raise InputError([Problem(where, f"{model!r} is a file; install it as a package and make the bundle again")])
+    with outsiders(where):
+        plugin.load_class("dmu_hw.models", model, "Settings", where=where, folder=Path())
+    return bundle
+
+
+def _check_fit(bundle: Bundle | None, rig: Rig, document: Document) -> None:
+    where = document.where(("patterns", "bundle"))
+    misfits = bundle.misfits(rig.optics) if bundle is not None else []
+    if misfits:
+        raise InputError([Problem(where, misfit) for misfit in misfits])
 
 
 def _inverse_settings(document: Document, model: str) -> Settings:
     where = document.where(("inverse", "model"))
-    found = plugin.load_class("dmu_hw.models", model, "Settings", where=where, folder=document.path.parent)
+    with outsiders(where):
+        found = plugin.load_class("dmu_hw.models", model, "Settings", where=where, folder=document.path.parent)
     if not issubclass(found, Settings):
         raise InputError([Problem(where, f"the Settings of {model!r} are no dmu_hw.files.Settings")])
     return validate(document.inside(("inverse",), without=("model",)), found)
+
+
+def named_model(model: str, folder: Path) -> str:
+    """A model's name that means the same wherever the program was started."""
+    return str((folder / model).resolve()) if model.endswith(".py") else model
+
+
+@contextmanager
+def outsiders(where: str) -> Iterator[None]:
+    """Drivers and models may come from anybody, and anything may go wrong in them while they are loaded: that is
+    refused input, and no fault of this program."""
+    try:
+        yield
+    except DeviceError as error:
+        raise InputError([Problem(where, str(error))]) from error
+    except DmuError:
+        raise
+    except (Exception, SystemExit) as error:
+        raise InputError([Problem(where, f"cannot be used: {origin(error)}")]) from error

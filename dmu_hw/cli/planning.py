@@ -1,0 +1,61 @@
+"""`dmu plan`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from dmu_hw.cli.output import DONE, Output
+from dmu_hw.cli.session import open_session
+from dmu_hw.plan import Plan, Price
+
+
+def show_plan(path: Path, rig_path: Path | None, output: Output) -> None:
+    """What a run would do and cost."""
+    plan = open_session(path, rig_path).plan
+    tell_plan(plan, output)
+    output.finish(DONE, plan=plan.as_json())
+
+
+def tell_plan(plan: Plan, output: Output) -> None:
+    """A plan for people."""
+    output.say(f"{plan.protocol.name}: {_extent(plan)}")
+    for key, value in _price_lines(plan.price):
+        output.say(f"{key:>16}  {value}")
+    for caution in plan.cautions:
+        output.say(f"caution: {caution}")
+
+
+def _extent(plan: Plan) -> str:
+    """How many of what."""
+    counts = (
+        (plan.times, "time point"),
+        (plan.positions, "field"),
+        (plan.planes, "plane"),
+        (plan.stack.count, "pattern"),
+    )
+    extent = " × ".join(
+        f"{count:,} {noun}{'s' * (count > 1)}" for count, noun in counts if count > 1 or noun == "field"
+    )
+    references = [role for role in plan.takes if role != "patterns"]
+    return extent + (f", and {' and '.join(references)} references of each" if references else "")
+
+
+def _price_lines(price: Price) -> list[tuple[str, str]]:
+    return [
+        ("bursts", f"{price.bursts:,}"),
+        ("frames", f"{price.frames:,}"),
+        ("time", _duration(price.time_s)),
+        ("light on", _duration(price.light_on_s)),
+        ("pattern upload", _duration(price.upload_s)),
+        ("dose per field", f"{price.dose_per_field_mj_cm2:.4g} mJ/cm²"),
+        ("disk", f"{price.disk_bytes / 1e6:,.1f} MB at most"),
+        ("compression", f"{price.compression:g}×"),
+    ]
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 120:
+        return f"{seconds:.3g} s"
+    minutes, rest_s = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours:,} h {minutes:02} min {rest_s:02} s" if hours else f"{minutes} min {rest_s:02} s"
