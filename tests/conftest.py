@@ -54,7 +54,7 @@ def rig_yaml(tmp_path: Path) -> Callable[..., Path]:
             if value is ...:
                 del place[last]
             else:
-                place[last] = value
+                place[last] = copy.deepcopy(value)  # or YAML would write an alias for what comes twice
         path = tmp_path / name
         path.write_text(yaml.safe_dump(rig, sort_keys=False))
         return path

@@ -10,9 +10,9 @@ import numpy as np
 from pydantic import Field
 
 from dmu_hw.data import Uint16Array
-from dmu_hw.drivers.simulated.world import world_of
+from dmu_hw.drivers.simulated.world import Range, world_of
 from dmu_hw.errors import DeviceError, DeviceTimeout
-from dmu_hw.files import Count, NonNegative, Positive, Settings
+from dmu_hw.files import Count, NonNegative, Settings
 from dmu_hw.ports import CameraMode, Mount, RawFrame
 
 _SAME_MS = 1e-6
@@ -27,7 +27,7 @@ class CameraSettings(Settings):
     readout_ms: NonNegative = 0.5
     """Time after an exposure before the next can begin."""
     trigger_latency_ms: NonNegative = 0.01
-    exposure_ms: tuple[Positive, Positive] = (0.01, 10_000.0)
+    exposure_ms: Range = (0.01, 10_000.0)
     """Shortest and longest exposure."""
 
 

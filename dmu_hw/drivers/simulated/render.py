@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections import OrderedDict
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -35,7 +36,7 @@ _MOST_DEFOCUS_UM = 20.0
 """Beyond it nothing is to be seen, and the blur would only grow larger than memory."""
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True)
 class View:
     """A window of the camera and the grid that it is rendered on, with a margin from which blur brings light in."""
 
@@ -49,8 +50,8 @@ class View:
 class Renderer:
     """Stateless but for caches and for what light has done to the specimen.
 
-    Bleaching is booked where the camera looks, as a mean over nodes of several pixels; an exposure sees the dye as it
-    was when the exposure began.
+    Bleaching is booked wherever mirrors send light, in the camera's window or not, as if in focus and as a mean over
+    nodes of several pixels; an exposure sees the dye as it was when the exposure began.
     """
 
     def __init__(self, truth: Optics, settings: WorldSettings, dose: DoseMap) -> None:
@@ -59,7 +60,7 @@ class Renderer:
         self.dose = dose
         self.maps = SensorMaps.draw(truth.sensor, settings.sensor_shape, settings.seed)
         self._views: OrderedDict[tuple[object, ...], View] = OrderedDict()
-        self._lit: OrderedDict[tuple[object, ...], Tensor] = OrderedDict()
+        self._lit: OrderedDict[tuple[Forward, MirrorFrame | None], Tensor] = OrderedDict()
         self._scene: tuple[tuple[object, ...], Tensor] | None = None
 
     @torch.no_grad()
@@ -69,22 +70,33 @@ class Renderer:
         dyes = [self._specimen(self._view(mode, part), part) for part in light]
         for part, specimen in zip(light, dyes, strict=True):
             view = self._view(mode, part)
-            emitted = specimen * dye.saturated(self._illumination(view, part.frame), part.power_mw, self.truth.dye)
+            lit = self._illumination(view.forward, part.frame)
+            emitted = specimen * dye.saturated(lit, part.power_mw, self.truth.dye)
             photons = photons + view.forward.photons(self._collect(view, emitted), part.power_mw, part.duration_ms)
-            self.bleach(part, mode)
+            self.bleach(part)
         generator = torch.Generator().manual_seed(_mix(self.settings.seed, number))
         adu = self._sensor(mode, exposure_ms).draw(photons, generator)
         pixels: Uint16Array = adu.to(torch.int32).numpy().astype(np.uint16)
         return pixels
 
     @torch.no_grad()
-    def bleach(self, part: Light, mode: CameraMode) -> None:
+    def bleach(self, part: Light) -> None:
         """Book what light did to the specimen, whether or not the camera saw it."""
         if self.truth.dye.bleach_dose_mj_cm2 is None:
             return
-        view = self._view(mode, part)
-        dose = self._illumination(view, part.frame) * self.truth.dose_mj_cm2(part.power_mw, part.duration_ms)
-        self.dose.add(_centre_um(view, part), dose.numpy(), view.forward.pixel_um)
+        dose = self._illumination(self._lamp, part.frame) * self.truth.dose_mj_cm2(part.power_mw, part.duration_ms)
+        self.dose.add(_centre_um(self._lamp, part), dose.numpy(), self._lamp.pixel_um)
+
+    @cached_property
+    def _lamp(self) -> Forward:
+        """A grid over all that the mirrors light."""
+        rows, columns = self.truth.mirrors.shape
+        edge_x, edge_y = np.linspace(-columns / 2, columns / 2, 33), np.linspace(-rows / 2, rows / 2, 33)
+        x_um, y_um = self.truth.mirrors.to_sample.apply(*np.meshgrid(edge_x, edge_y))
+        pixel_um = self.truth.object_pixel_um
+        shape = (math.ceil(np.ptp(y_um) / pixel_um) + 1, math.ceil(np.ptp(x_um) / pixel_um) + 1)
+        centre_um = (float(x_um.min() + x_um.max()) / 2, float(y_um.min() + y_um.max()) / 2)
+        return Forward(self.truth, shape, 1, pixel_um=pixel_um, centre_um=centre_um)
 
     def _view(self, mode: CameraMode, part: Light) -> View:
         defocus_um = min(max(part.place_um[2], -_MOST_DEFOCUS_UM), _MOST_DEFOCUS_UM)
@@ -112,7 +124,7 @@ class Renderer:
         return View(over(margin), side, margin)
 
     def _specimen(self, view: View, part: Light) -> Tensor:
-        forward, centre_um = view.forward, _centre_um(view, part)
+        forward, centre_um = view.forward, _centre_um(view.forward, part)
         key = (centre_um, forward.shape_px, forward.pixel_um)
         if self._scene is None or self._scene[0] != key:
             scene = self.settings.specimen.scene(centre_um, forward.shape_px, forward.pixel_um)
@@ -123,9 +135,9 @@ class Renderer:
         taken = self.dose.read(centre_um, forward.shape_px, forward.pixel_um)
         return dye.bleached(specimen, torch.from_numpy(taken), self.truth.dye)
 
-    def _illumination(self, view: View, frame: MirrorFrame | None) -> Tensor:
-        """Relative intensity at the specimen for one state of the mirrors."""
-        forward, key = view.forward, (view, frame)
+    def _illumination(self, forward: Forward, frame: MirrorFrame | None) -> Tensor:
+        """Relative intensity on a grid at the specimen for one state of the mirrors."""
+        key = (forward, frame)
         if key in self._lit:
             self._lit.move_to_end(key)
             return self._lit[key]
@@ -169,9 +181,9 @@ class Renderer:
         )
 
 
-def _centre_um(view: View, part: Light) -> tuple[float, float]:
-    """The point of the specimen in the middle of a view."""
-    x_um, y_um = view.forward.centre_um
+def _centre_um(forward: Forward, part: Light) -> tuple[float, float]:
+    """The point of the specimen in the middle of a grid."""
+    x_um, y_um = forward.centre_um
     return part.place_um[0] + x_um, part.place_um[1] + y_um
 
 

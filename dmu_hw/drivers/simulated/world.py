@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from dmu_hw.data import Float32Array, Uint16Array
 from dmu_hw.drivers.simulated.clock import WorldClock
@@ -26,6 +26,15 @@ if TYPE_CHECKING:
 
 _DOSE_PIXELS = 4
 """Dose is remembered on nodes of so many object pixels."""
+
+
+def _rising(values: tuple[float, float]) -> tuple[float, float]:
+    if not values[0] < values[1]:
+        raise ValueError("should be (lowest, highest) with lowest below highest")
+    return values
+
+
+Range = Annotated[tuple[float, float], AfterValidator(_rising)]
 
 
 class WorldSettings(Settings):
@@ -115,7 +124,7 @@ class World:
         """What the camera's converter gives for light gathered between two moments."""
         with self.clock.held():
             for light in self._light(self._seen_until_ms, start_ms):
-                self.renderer.bleach(light, mode)
+                self.renderer.bleach(light)
             pixels = self.renderer.expose(self._light(start_ms, stop_ms), mode, stop_ms - start_ms, self.exposures)
         self.exposures += 1
         self._seen_until_ms = stop_ms
