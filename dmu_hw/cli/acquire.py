@@ -185,7 +185,7 @@ def _reconstruct(
 
 
 def _counted(counts: Counts) -> dict[str, int]:
-    names = ("expected", "received", "saved", "missing", "retaken_bursts")
+    names = ("expected", "received", "saved", "missing", "retaken_bursts", "unproven_bursts")
     return {name: getattr(counts, name) for name in names}
 
 

@@ -10,7 +10,7 @@ from typing import Annotated, Any, NoReturn
 import typer
 
 from dmu_hw import __version__
-from dmu_hw.cli.output import DONE, REFUSED, Output
+from dmu_hw.cli.output import DONE, FAILED, REFUSED, Output
 from dmu_hw.cli.stop import stoppable
 
 app = typer.Typer(
@@ -167,10 +167,12 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     _replace_what_a_terminal_cannot_show()
     with Output(as_json="--json" in given) as output, stoppable():
         try:
-            app(given, prog_name="dmu", standalone_mode=False)
+            stopped = app(given, prog_name="dmu", standalone_mode=False)
         except _UsageError as error:
             error.show()
             output.finish(REFUSED, problems=[error.format_message()])
+        if stopped:  # typer took a Ctrl-C that came before the command began
+            output.fail(FAILED, ["stopped"])
     raise SystemExit(DONE)
 
 

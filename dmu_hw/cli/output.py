@@ -11,7 +11,6 @@ from contextlib import contextmanager
 from types import TracebackType
 from typing import Any, NoReturn, TextIO
 
-from dmu_hw.cli.stop import Stopped
 from dmu_hw.errors import DmuError, InputError
 
 DONE, FAILED, REFUSED, INCOMPLETE = 0, 1, 2, 3
@@ -33,7 +32,7 @@ class Output:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if isinstance(error, Exception | Stopped | KeyboardInterrupt) and not os.environ.get("DMU_TRACEBACK"):
+        if isinstance(error, Exception | KeyboardInterrupt) and not os.environ.get("DMU_TRACEBACK"):
             status, problems = _told(error)
             self.fail(status, [*problems, *getattr(error, "__notes__", ())])
 
@@ -98,7 +97,7 @@ def _told(error: BaseException) -> tuple[int, list[str]]:
             return REFUSED, [str(problem) for problem in error.problems]
         case DmuError():
             return FAILED, [str(error)]
-        case Stopped() | KeyboardInterrupt():
+        case KeyboardInterrupt():
             return FAILED, [f"stopped by {error or 'Ctrl-C'}; the light is off"]
         case OSError():
             why = error.strerror or str(error)

@@ -48,7 +48,7 @@ def _price_lines(price: Price) -> list[tuple[str, str]]:
         ("light on", _duration(price.light_on_s)),
         ("pattern upload", _duration(price.upload_s)),
         ("dose per field", f"{price.dose_per_field_mj_cm2:.4g} mJ/cm²"),
-        ("disk", f"{price.disk_bytes / 1e6:,.1f} MB at most"),
+        ("disk", f"{_size(price.disk_bytes)} at most"),
         ("compression", f"{price.compression:g}×"),
     ]
 
@@ -59,3 +59,7 @@ def _duration(seconds: float) -> str:
     minutes, rest_s = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours:,} h {minutes:02} min {rest_s:02} s" if hours else f"{minutes} min {rest_s:02} s"
+
+
+def _size(count: int) -> str:
+    return f"{count / 1e9:,.3g} GB" if count >= 1e9 else f"{count / 1e6:.3g} MB"

@@ -13,7 +13,7 @@ _SIGNALS = {"SIGINT": "Ctrl-C", "SIGTERM": "SIGTERM", "SIGHUP": "the end of its 
 """Those that a platform has, and how people know them."""
 
 
-class Stopped(BaseException):
+class Stopped(KeyboardInterrupt):
     """Somebody asked the program to end. No Exception, so that nothing on the way takes it for a failure."""
 
 
