@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 
 def digits(value: float, significant: int = 3) -> str:
@@ -37,6 +38,19 @@ def size(count: float) -> str:
 
 def decibels(value: float) -> str:
     return f"{value:.1f} dB"
+
+
+def difference(value_db: float) -> str:
+    """With its sign, if there is any."""
+    text = f"{value_db:+.1f} dB".replace("-", "−")
+    return "0.0 dB" if text[1:] == "0.0 dB" else text
+
+
+def span(numbers: Sequence[int], most: int = 6) -> str:
+    """0, 1, 2, 3 → 0 to 3; 0, 2 → 0, 2."""
+    if len(numbers) > 2 and list(numbers) == list(range(numbers[0], numbers[-1] + 1)):
+        return f"{numbers[0]} to {numbers[-1]}"
+    return ", ".join(str(number) for number in numbers[:most]) + (" …" if len(numbers) > most else "")
 
 
 def plural(count: int, noun: str) -> str:

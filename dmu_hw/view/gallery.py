@@ -5,17 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from dmu_hw.data import Float32Array, PatternStack
+from dmu_hw.data import BoolArray, Float32Array, PatternStack
 from dmu_hw.plan import Plan, Shot
 from dmu_hw.view.amounts import decibels, digits, duration, plural
 from dmu_hw.view.page import Html, Section, pairs, paragraph, tag
 from dmu_hw.view.pictures import Scale, absent, bilevel, lattice, outline, picture
 from dmu_hw.view.samples import MAX_FRAMES, Sample, Sampler
-from dmu_hw.writer import field_corners
 
 MAX_PATTERNS = 9
-_LATTICE = range(4, 9)
-"""So many camera pixels of a pattern are shown, as its tile needs."""
+_LATTICE = 4, 8
+"""Camera pixels of a pattern that are shown, at least and at most."""
 IMAGES = {
     "reconstruction": "Reconstruction",
     "truth": "Truth (simulated)",
@@ -33,41 +32,39 @@ def patterns_section(plan: Plan) -> Section:
     """What the mirrors showed, with the lattice of the camera's pixels on it."""
     stack, pixel_um = plan.stack, plan.optics.object_pixel_um
     side, (rows, columns) = stack.camera_pixel, stack.tile_px
-    shape = tuple(side * min(max(tile // side, _LATTICE.start), _LATTICE.stop - 1) for tile in (rows, columns))
+    seen_y, seen_x = (min(max(tile // side, _LATTICE[0]), _LATTICE[1]) for tile in (rows, columns))
     shown = PatternStack(stack.name, stack.masks[:MAX_PATTERNS], side)
-    figures = [
-        picture(
-            bilevel(mask),
-            f"Pattern {index}: white mirrors are on, {mask.mean():.0%} of them",
-            tag(
-                "span", tag("b", f"Pattern {index}"), f" · {mask.mean():.0%} lit", tag("br"), tag("code", pattern_hash)
-            ),
-            shape=(shape[0], shape[1]),
-            width_um=shape[1] * pixel_um,
-            blocky=True,
-            over=lattice((shape[0], shape[1]), side),
-        )
-        for index, (mask, pattern_hash) in enumerate(zip(shown.over((shape[0], shape[1])), stack.hashes, strict=False))
-    ]
+    masks = shown.over((seen_y * side, seen_x * side))
     card = pairs(
         [
             ("set", stack.name),
-            ("patterns", f"{stack.count}"),
+            ("patterns", f"{stack.count:,}"),
             ("tile", f"{columns} × {rows} px"),
             ("object pixel", f"{digits(pixel_um * 1e3)} nm"),
             ("camera pixel", f"{side} × {side} px, {digits(side * pixel_um)} µm"),
             ("hash", tag("code", stack.hash[:16])),
         ]
     )
-    seen, there = f"{shape[1] // side} × {shape[0] // side}", f"{columns // side} × {rows // side}"
-    part = f" Shown are the first {seen} camera pixels of {there}."
-    told = (
-        "White is lit, orange lines are the borders of camera pixels. The tile repeats over the whole field."
-        + (part if shape[0] < rows or shape[1] < columns else "")
-        + _left_out(stack.count, len(figures), "pattern")
-    )
+    told = "White is lit, orange lines are the borders of camera pixels. The tile repeats over the whole field."
+    if masks.shape[1] < rows or masks.shape[2] < columns:
+        told += f" Of its {columns // side} × {rows // side} camera pixels the first {seen_x} × {seen_y} are shown."
+    told += _left_out(stack.count, MAX_PATTERNS, "patterns")
+    figures = [_pattern(index, mask, plan) for index, mask in enumerate(masks)]
     strip = tag("div", tag("div", card, class_="card"), *figures, class_="strip")
     return Section("patterns", "Patterns", (paragraph(told), strip))
+
+
+def _pattern(index: int, mask: BoolArray, plan: Plan) -> Html:
+    shape, lit = (mask.shape[0], mask.shape[1]), f"{mask.mean():.0%}"
+    return picture(
+        bilevel(mask),
+        f"Pattern {index}: white mirrors are on, {lit} of them",
+        tag("span", tag("b", f"Pattern {index}"), f" · {lit} lit", tag("br"), tag("code", plan.stack.hashes[index])),
+        shape=shape,
+        width_um=shape[1] * plan.optics.object_pixel_um,
+        blocky=True,
+        over=lattice(shape, plan.stack.camera_pixel),
+    )
 
 
 # ---------------------------------------------------------------- fields
@@ -110,9 +107,8 @@ def fields_section(plan: Plan, sampler: Sampler, shots: list[Shot], dose_mj_cm2:
     told += ", all on the same scales. Click on a picture, or reach it with the tab key, to enlarge it."
     if not sampler.crop.whole:
         told += f" Of each field the middle {columns} × {rows} pixels are shown."
-    told += _left_out(plan.stack.count, MAX_FRAMES, "raw frame")
-    names = [name for name, _ in field_corners(plan, plan.optics.object_pixel_um)]
-    gallery = _Gallery(plan, sampler, scales, names, dose_mj_cm2)
+    told += _left_out(plan.stack.count, MAX_FRAMES, "raw frames of each burst")
+    gallery = _Gallery(plan, sampler, scales, dose_mj_cm2)
     scale_list = tag("ul", *legends, class_="legends")
     return Section("fields", "Fields", (paragraph(told), scale_list, *map(gallery.field, samples)))
 
@@ -122,7 +118,6 @@ class _Gallery:
     plan: Plan
     sampler: Sampler
     scales: Scales
-    names: list[str]
     dose_mj_cm2: Mapping[int, float]
 
     def field(self, sample: Sample) -> Html:
@@ -134,8 +129,9 @@ class _Gallery:
         return tag("article", tag("h3", title, id=name), frames, images, aria_labelledby=name)
 
     def _title(self, shot: Shot) -> str:
-        name = self.names[shot.position]
-        parts = [name.capitalize() if name == f"field {shot.position}" else f"Field {shot.position}: {name}"]
+        positions = self.plan.protocol.positions
+        name = positions[shot.position].name if positions else None
+        parts = [f"Field {shot.position}" + (f": {name}" if name else "")]
         if self.plan.times > 1:
             parts.append(f"time {shot.time}")
         if self.plan.planes > 1:
@@ -197,5 +193,5 @@ class _Gallery:
         return self.sampler.crop.shape[1] * self.plan.optics.object_pixel_um
 
 
-def _left_out(count: int, shown: int, noun: str) -> str:
-    return f" {plural(count - shown, f'more {noun}')} of each are not shown." if count > shown else ""
+def _left_out(count: int, shown: int, what: str) -> str:
+    return f" Of {count:,} {what} the first {shown} are shown." if count > shown else ""

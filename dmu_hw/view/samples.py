@@ -78,9 +78,11 @@ def crop_of(plan: Plan) -> Crop:
 
 def chosen(plan: Plan) -> list[Shot]:
     """Bursts from the whole length of a run, the first and the last among them."""
-    shots = [shot for shot in plan.shots if shot.role == "patterns"]
-    places = np.linspace(0, len(shots) - 1, min(MAX_BURSTS, len(shots)))
-    return [shots[round(place)] for place in places]
+    roles = len(plan.takes)
+    count = len(plan.shots) // roles
+    first = list(plan.takes).index("patterns")
+    places = np.linspace(0, count - 1, min(MAX_BURSTS, count)).round().astype(int)
+    return [plan.shots[int(place) * roles + first] for place in places]
 
 
 def _window(plan: Plan, role: Role) -> Window:

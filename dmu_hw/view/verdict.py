@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
-from dmu_hw.view.amounts import decibels
+from dmu_hw.view.amounts import decibels, difference
+from dmu_hw.view.page import Html, Section, paragraph, table, tag
 
 RECONSTRUCTION = "PSNR reconstruction / dB"
 BICUBIC = "PSNR plain camera, bicubic / dB"
 SAME_INVERSE = "PSNR plain camera, same inverse / dB"
+_NAMES = {
+    RECONSTRUCTION: "Reconstruction",
+    BICUBIC: "Plain camera, bicubic",
+    SAME_INVERSE: "Plain camera, same inverse",
+}
 _WORTHWHILE_DB = 1.0
+_SIGNS = {True: ("✓", "good"), False: ("✗", "bad"), None: ("○", "even")}
 
 
 @dataclass(frozen=True)
@@ -68,3 +75,34 @@ def _against_same_inverse(ours: float, theirs: float) -> Judgement:
     if gain < _WORTHWHILE_DB:
         return Judgement(None, f"The patterns gain little: {what}, only {decibels(gain)} less.")
     return Judgement(True, f"The patterns earn their place: {what}, {decibels(gain)} less.")
+
+
+def verdict_section(judged: Iterable[Judgement], metrics: Mapping[str, float], *, complete: bool) -> Section:
+    """The sentences, and the numbers that they are made from."""
+    said = tag("ul", *map(_item, judged), class_="verdict")
+    if not metrics:
+        return Section("verdict", "Verdict", (said,))
+    how = (
+        "PSNR against the simulated truth, from the mean squared error over all bursts whose truth was kept; "
+        "the peak is the brightest dye of the model."
+    ) + ("" if complete else " Bursts with missing frames are left out.")
+    measured = tag("div", _metrics_table(metrics), paragraph(how, class_="note"))
+    return Section("verdict", "Verdict", (tag("div", said, measured, class_="beside"),))
+
+
+def _item(one: Judgement) -> Html:
+    sign, mood = _SIGNS[one.good]
+    return tag("li", tag("span", sign, class_="sign", aria_hidden="true"), tag("span", one.text), class_=mood)
+
+
+def _metrics_table(metrics: Mapping[str, float]) -> Html:
+    ours = metrics.get(RECONSTRUCTION)
+    rows = [
+        (
+            _NAMES.get(name, name),
+            decibels(value),
+            "" if ours is None or name == RECONSTRUCTION else difference(value - ours),
+        )
+        for name, value in metrics.items()
+    ]
+    return table("How near each image is to the truth", ("image", "PSNR", "difference"), rows)
