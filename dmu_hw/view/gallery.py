@@ -104,13 +104,14 @@ def fields_section(plan: Plan, sampler: Sampler, shots: list[Shot], dose_mj_cm2:
     rows, columns = sampler.crop.shape
     bursts = plural(plan.price.bursts, "burst")
     told = bursts if len(samples) == plan.price.bursts else f"{len(samples)} of {bursts}, from first to last"
-    told += ", all on the same scales. Click on a picture, or reach it with the tab key, to enlarge it."
+    told += ", all on the same scales."
     if not sampler.crop.whole:
         told += f" Of each field the middle {columns} × {rows} pixels are shown."
     told += _left_out(plan.stack.count, MAX_FRAMES, "raw frames of each burst")
     gallery = _Gallery(plan, sampler, scales, dose_mj_cm2)
+    hint = tag("span", " Click on a picture, or go to it with the tab key, to enlarge it.", class_="screen")
     scale_list = tag("ul", *legends, class_="legends")
-    return Section("fields", "Fields", (paragraph(told), scale_list, *map(gallery.field, samples)))
+    return Section("fields", "Fields", (paragraph(told, hint), scale_list, *map(gallery.field, samples)))
 
 
 @dataclass(frozen=True)
