@@ -1,0 +1,164 @@
+"""Every YAML that is shipped, found by itself: it loads, plans and dry-runs; the schemas for editors accept it."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dmu_hw.cli.check import SCHEMAS
+from dmu_hw.cli.main import main
+from dmu_hw.cli.session import open_session
+from dmu_hw.drivers.simulated.light import Light
+from dmu_hw.files import parse_yaml, read_text
+from dmu_hw.rig import Rig, load_rig
+
+ROOT = Path(__file__).parents[2]
+YAMLS = sorted(path for folder in ("devices", "protocols") for path in (ROOT / folder).rglob("*.yaml"))
+FILES = {str(path.relative_to(ROOT)): path for path in YAMLS}
+
+
+def kind(path: Path) -> str:
+    return str(parse_yaml(read_text(path), path).value["kind"])
+
+
+RUNS = {name: path for name, path in FILES.items() if kind(path) == "run"}
+RIGS = {name: path for name, path in FILES.items() if kind(path) == "rig"}
+
+
+def test_there_are_some() -> None:
+    assert "protocols/quickstart.yaml" in RUNS
+    assert "devices/simulated.yaml" in RIGS
+    assert RUNS | RIGS == FILES, "a YAML of a kind that no test here looks at"
+
+
+@pytest.mark.parametrize("path", RIGS.values(), ids=RIGS)
+def test_a_shipped_rig_loads_and_opens(path: Path) -> None:
+    rig = Rig(load_rig(path))
+    if any(part.driver.__module__.startswith("dmu_hw.drivers.simulated") for part in rig.file.parts.values()):
+        with rig.opened():
+            assert not rig.light.is_on()
+
+
+@pytest.mark.parametrize("path", RUNS.values(), ids=RUNS)
+def test_a_shipped_protocol_plans_and_dry_runs(
+    path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Dry: all that comes before the light, and no light."""
+    monkeypatch.setattr(Light, "on", None)
+    plan = open_session(path).plan
+    assert plan.price.frames == sum(plan.takes[shot.role].stack.count for shot in plan.shots)
+    assert plan.price.bursts == sum(shot.role == "patterns" for shot in plan.shots)
+    assert plan.shots[-1].index == len(plan.shots) - 1
+    for command in ("plan", "check"):
+        with pytest.raises(SystemExit) as end:
+            main([command, "--json", str(path)])
+        assert end.value.code == 0
+        assert json.loads(capsys.readouterr().out)["status"] == 0
+
+
+@pytest.mark.parametrize("path", FILES.values(), ids=FILES)
+def test_the_schema_for_editors_accepts_what_is_shipped(path: Path) -> None:
+    schema = SCHEMAS[kind(path)].model_json_schema()
+    value = json.loads(json.dumps(parse_yaml(read_text(path), path).value))
+    assert faults(value, schema, schema) == []
+
+
+@pytest.mark.parametrize("path", RUNS.values(), ids=RUNS)
+def test_the_schema_for_editors_refuses_what_the_program_refuses(path: Path) -> None:
+    schema = SCHEMAS["run"].model_json_schema()
+    value = json.loads(json.dumps(parse_yaml(read_text(path), path).value))
+    for broken in (
+        value | {"exposure": 3},
+        value | {"exposure_ms": "3"},
+        value | {"exposure_ms": 0},
+        value | {"name": "../there"},
+        value | {"field_px": [1, 2, 3]},
+        {key: inner for key, inner in value.items() if key != "light"},
+    ):
+        assert faults(broken, schema, schema)
+
+
+TYPES: dict[str, tuple[type, ...]] = {
+    "object": (dict,),
+    "array": (list,),
+    "string": (str,),
+    "integer": (int,),
+    "number": (int, float),
+    "boolean": (bool,),
+    "null": (type(None),),
+}
+
+
+def faults(value: Any, schema: Any, root: Any) -> list[str]:
+    """What a value breaks of the JSON schema, for the words that pydantic writes; others are refused."""
+    if schema is True:
+        return []
+    if "$ref" in schema:
+        return faults(value, root["$defs"][schema["$ref"].removeprefix("#/$defs/")], root)
+    known = set(CHECKS) | {"$defs", "title", "description", "default", "discriminator", "additionalProperties"}
+    assert set(schema) <= known, f"unknown words in the schema: {set(schema) - known}"
+    return [f"{word}: {value!r}" for word in CHECKS if word in schema and not CHECKS[word](value, schema, root)]
+
+
+def fits(value: Any, schema: Any, root: Any) -> bool:
+    return not faults(value, schema, root)
+
+
+def is_type(value: Any, schema: Any, _root: Any) -> bool:
+    expected = TYPES[schema["type"]]
+    return isinstance(value, expected) and (not isinstance(value, bool) or bool in expected)
+
+
+def has_properties(value: Any, schema: Any, root: Any) -> bool:
+    others = schema.get("additionalProperties", True)
+    for key, inner in value.items() if isinstance(value, dict) else ():
+        wanted = schema.get("properties", {}).get(key, others)
+        if wanted is False or not fits(inner, wanted, root):
+            return False
+    return True
+
+
+def has_items(value: Any, schema: Any, root: Any) -> bool:
+    return not isinstance(value, list) or all(fits(inner, schema["items"], root) for inner in value)
+
+
+def has_prefix(value: Any, schema: Any, root: Any) -> bool:
+    return not isinstance(value, list) or all(
+        fits(inner, wanted, root) for inner, wanted in zip(value, schema["prefixItems"], strict=False)
+    )
+
+
+CHECKS: dict[str, Any] = {
+    "type": is_type,
+    "enum": lambda value, schema, _: value in schema["enum"],
+    "const": lambda value, schema, _: value == schema["const"],
+    "anyOf": lambda value, schema, root: any(fits(value, option, root) for option in schema["anyOf"]),
+    "oneOf": lambda value, schema, root: sum(fits(value, option, root) for option in schema["oneOf"]) == 1,
+    "required": lambda value, schema, _: not isinstance(value, dict) or set(schema["required"]) <= set(value),
+    "properties": has_properties,
+    "patternProperties": lambda value, schema, root: all(
+        fits(inner, wanted, root)
+        for pattern, wanted in schema["patternProperties"].items()
+        for key, inner in value.items()
+        if re.search(pattern, key)
+    ),
+    "propertyNames": lambda value, schema, root: all(fits(key, schema["propertyNames"], root) for key in value),
+    "items": has_items,
+    "prefixItems": has_prefix,
+    "minItems": lambda value, schema, _: not isinstance(value, list) or len(value) >= schema["minItems"],
+    "maxItems": lambda value, schema, _: not isinstance(value, list) or len(value) <= schema["maxItems"],
+    "minLength": lambda value, schema, _: not isinstance(value, str) or len(value) >= schema["minLength"],
+    "pattern": lambda value, schema, _: not isinstance(value, str) or bool(re.search(schema["pattern"], value)),
+    "minimum": lambda value, schema, _: not is_number(value) or value >= schema["minimum"],
+    "maximum": lambda value, schema, _: not is_number(value) or value <= schema["maximum"],
+    "exclusiveMinimum": lambda value, schema, _: not is_number(value) or value > schema["exclusiveMinimum"],
+    "exclusiveMaximum": lambda value, schema, _: not is_number(value) or value < schema["exclusiveMaximum"],
+}
+
+
+def is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
