@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import threading
 import time
 from pathlib import Path
 from typing import IO
@@ -23,7 +24,7 @@ _RESERVE_BYTES = 1_000_000
 
 
 class Spool:
-    """Writes bursts; a burst is sealed when it is on the disk."""
+    """Writes bursts; a burst is sealed when it is on the disk. One thread may close it while another writes."""
 
     def __init__(self, folder: Path, journal: Journal) -> None:
         self.folder = folder
@@ -35,45 +36,56 @@ class Spool:
         self._unsealed: list[int] = []
         self._synced_s = time.monotonic()
         self._failed = False
+        self._closed = False
+        self._lock = threading.RLock()
         folder.mkdir()
         self._reserve = folder / "reserve"
         self._reserve.write_bytes(os.urandom(_RESERVE_BYTES))
 
     def put(self, burst: Burst) -> None:
         """Write a burst and what is missing of it; sealed a quarter of a second later at most, or by `sync`."""
-        try:
-            self._put(burst)
-        except (OSError, RunError) as error:
-            self._rescue()
-            raise RunError(f"{self.folder}: a burst cannot be written: {error}") from error
-        self.sync_when_due()
+        with self._lock:
+            if self._closed:
+                raise RunError(f"{self.folder}: is closed; shot {burst.shot} comes too late")
+            try:
+                self._put(burst)
+            except (OSError, RunError) as error:
+                self._rescue()
+                raise RunError(f"{self.folder}: a burst cannot be written: {error}") from error
+            self.sync_when_due()
 
     def sync_when_due(self) -> None:
         """Seal what has waited long enough; to be called when nothing else is to be done."""
-        if self._unsealed and time.monotonic() - self._synced_s >= _SYNC_S:
-            self.sync()
+        with self._lock:
+            if self._unsealed and time.monotonic() - self._synced_s >= _SYNC_S:
+                self.sync()
 
     def sync(self) -> None:
         """Put everything on the disk and seal the bursts that are there whole."""
-        try:
-            self._sync_segment()
-        except OSError as error:
-            raise RunError(f"{self.folder}: cannot be written: {error.strerror}") from error
-        self._seal()
+        with self._lock:
+            if self._closed:
+                return
+            try:
+                self._sync_segment()
+            except OSError as error:
+                raise RunError(f"{self.folder}: cannot be written: {error.strerror}") from error
+            self._seal()
 
     def close(self) -> None:
         """Seal all that is whole; after a failure only let go of the files."""
-        try:
-            if not self._failed:
-                self.sync()
-                self._close_segment()
-        finally:
-            if self._file is not None:
-                # only after a failure that was told: what could not be written then cannot be flushed now either
-                with contextlib.suppress(OSError):
-                    self._file.close()
-            self._file = self._writer = None
-            self._reserve.unlink(missing_ok=True)
+        with self._lock:
+            try:
+                if not (self._failed or self._closed):
+                    self.sync()
+                    self._close_segment()
+            finally:
+                self._closed = True
+                if self._file is not None:
+                    # only after a failure that was told: what could not be written then cannot be flushed now either
+                    with contextlib.suppress(OSError):
+                        self._file.close()
+                self._file = self._writer = None
+                self._reserve.unlink(missing_ok=True)
 
     def _put(self, burst: Burst) -> None:
         for frame in burst.frames:
