@@ -146,7 +146,7 @@ def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(
 def test_a_full_disk_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "a.yaml"
     write_whole(path, b"old")
-    monkeypatch.setattr(files, "open", lambda *_: Path("/dev/full").open("wb"), raising=False)  # noqa: SIM115
+    monkeypatch.setattr(files, "open", lambda *_: Path("/dev/full").open("wb"), raising=False)
     with pytest.raises(OSError, match="No space left"):
         write_whole(path, b"new")
     assert path.read_bytes() == b"old"
