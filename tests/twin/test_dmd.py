@@ -132,18 +132,25 @@ def test_each_frame_triggers_the_camera_once_it_stands(rig: Rig) -> None:
     assert rig.dmd.shown() == (0, 1, 2, 3, 2)
 
 
-def test_steps_at_the_end_of_each_exposure(rig: Rig) -> None:
-    rig.camera.configure(CameraMode(10.0, 1, FULL, interval_ms=15.0))
+def paced_by_the_camera(rig: Rig, interval_ms: float) -> list[float]:
+    """Light of four frames of 10 ms, of which the first finds the first pattern standing."""
+    rig.camera.configure(CameraMode(10.0, 1, FULL, interval_ms=interval_ms))
     rig.dmd.start((0, 1, 2), None)
     rig.clock.sleep_ms(rig.dmd.settle_ms)
     assert rig.dmd.shown() == (0,)
     rig.camera.arm(4)
-    means = []
-    for _ in range(4):
-        means.append((float(rig.camera.pop(100.0).pixels.mean()) - 100) / ADU_PER_MS)
-        rig.clock.sleep_ms(1.0)
-    assert means == pytest.approx([10, 10 * LEAKAGE, 10, 10 * LEAKAGE], rel=0.01)
+    return [(float(rig.camera.pop(100.0).pixels.mean()) - 100) / ADU_PER_MS for _ in range(4)]
+
+
+def test_steps_at_the_end_of_each_exposure(rig: Rig) -> None:
+    assert paced_by_the_camera(rig, 15.0) == pytest.approx([10, 10 * LEAKAGE, 10, 10 * LEAKAGE], rel=0.01)
     assert rig.dmd.shown() == (0, 1, 2)
+
+
+def test_a_camera_that_does_not_wait_sees_the_mirrors_turn(rig: Rig) -> None:
+    turn = 2 * LEAKAGE + 3 * (1 + LEAKAGE) / 2
+    expected = [10, turn + 5 * LEAKAGE, turn + 5, 10 * LEAKAGE]
+    assert paced_by_the_camera(rig, 0.0) == pytest.approx(expected, rel=0.01)
 
 
 def test_stop_in_the_middle(rig: Rig) -> None:
