@@ -61,29 +61,26 @@ def open_session(path: Path, rig_path: Path | None = None) -> Session:
     text = read_text(path)
     document = parse_yaml(text, path)
     refused = _Refused()
-    protocol: Protocol | None = None
     rig: Rig | None = None
-    parts: _Parts | None = None
+    patterns: _Patterns | None = None
+    inverse: Settings | None = None
     plan: Plan | None = None
     with refused:
-        protocol = validate(document, Protocol)
-    with refused:
         rig = load_instrument(rig_path or _rig_named_in(document))
-    if protocol is not None:
+    protocol = _protocol(document, refused)
+    with refused:
+        inverse = _inverse_settings(document, protocol)
+    with refused:
+        patterns = _patterns(protocol)
+    if rig is not None and patterns is not None:
         with refused:
-            parts = _parts(protocol, document)
-    if protocol is not None and rig is not None and parts is not None:
+            _check_fit(patterns.bundle, rig, document)
         with refused:
-            _check_fit(parts.bundle, rig, document)
-        with refused:
-            plan = make_plan(protocol, document, rig, rig.optics, parts.stack)
-    if refused.problems or protocol is None or rig is None or parts is None or plan is None:
+            plan = make_plan(protocol, document, rig, rig.optics, patterns.stack)
+    if refused.problems or rig is None or patterns is None or plan is None:
         raise InputError(refused.problems)
-    if parts.bundle is not None:
-        found = parts.bundle.cautions(rig.optics, protocol.light.power_mw, protocol.exposure_ms)
-        where = document.where(("patterns", "bundle"))
-        plan = replace(plan, cautions=(*plan.cautions, *(f"{where}: {caution}" for caution in found)))
-    return Session(path, text, protocol, rig, parts.bundle, parts.inverse, parts.stack, plan)
+    plan = replace(plan, cautions=(*plan.cautions, *_cautions(patterns.bundle, rig, protocol, document)))
+    return Session(path, text, protocol, rig, patterns.bundle, inverse, patterns.stack, plan)
 
 
 @dataclass
@@ -102,20 +99,26 @@ class _Refused:
 
 
 @dataclass(frozen=True)
-class _Parts:
-    """What a protocol says of patterns and inverse."""
+class _Patterns:
+    """What a protocol shows, and the bundle that it is from if it is from one."""
 
-    bundle: Bundle | None
-    inverse: Settings | None
     stack: PatternStack
+    bundle: Bundle | None = None
 
 
-def _parts(protocol: Protocol, document: Document) -> _Parts:
+def _protocol(document: Document, refused: _Refused) -> Protocol:
+    """Without a protocol there is nothing else to look at: what was refused so far is said with it."""
+    try:
+        return validate(document, Protocol)
+    except InputError as error:
+        raise InputError([*error.problems, *refused.problems]) from None
+
+
+def _patterns(protocol: Protocol) -> _Patterns:
     if isinstance(protocol.patterns, BundleFile):
         bundle = load_bundle(protocol.patterns.bundle)
-        return _Parts(bundle, None, bundle.patterns)
-    inverse = None if protocol.inverse is None else _inverse_settings(document, protocol.inverse.model)
-    return _Parts(None, inverse, protocol.patterns.make())
+        return _Patterns(bundle.patterns, bundle)
+    return _Patterns(protocol.patterns.make())
 
 
 def _rig_named_in(document: Document) -> Path:
@@ -151,8 +154,16 @@ def _check_fit(bundle: Bundle | None, rig: Rig, document: Document) -> None:
         raise InputError([Problem(where, misfit) for misfit in misfits])
 
 
-def _inverse_settings(document: Document, model: str) -> Settings:
-    where = document.where(("inverse", "model"))
+def _cautions(bundle: Bundle | None, rig: Rig, protocol: Protocol, document: Document) -> list[str]:
+    where = document.where(("patterns", "bundle"))
+    light = protocol.light.power_mw, protocol.exposure_ms
+    return [] if bundle is None else [f"{where}: {caution}" for caution in bundle.cautions(rig.optics, *light)]
+
+
+def _inverse_settings(document: Document, protocol: Protocol) -> Settings | None:
+    if protocol.inverse is None:
+        return None
+    model, where = protocol.inverse.model, document.where(("inverse", "model"))
     with outsiders(where):
         found = plugin.load_class("dmu_hw.models", model, "Settings", where=where, folder=document.path.parent)
     if not issubclass(found, Settings):
@@ -175,5 +186,8 @@ def outsiders(where: str) -> Iterator[None]:
         raise InputError([Problem(where, str(error))]) from error
     except DmuError:
         raise
+    except OverflowError as error:
+        what = f"holds numbers that are too large or too small to compute with ({origin(error)})"
+        raise InputError([Problem(where, what)]) from error
     except (Exception, SystemExit) as error:
         raise InputError([Problem(where, f"cannot be used: {origin(error)}")]) from error
