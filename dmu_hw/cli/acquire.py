@@ -206,7 +206,7 @@ def _tell(run: RunFolder, taken: _Taken, metrics: dict[str, float], output: Outp
         output.say(f"{name:>28}  {value:.2f}")
     output.say(
         f"{counts.saved:,} of {counts.expected:,} frames saved"
-        + (f", {counts.missing:,} are missing" if counts.missing else "")
-        + (f"; {counts.retaken_bursts:,} bursts were taken again" if counts.retaken_bursts else "")
+        + (f", {counts.missing:,} missing" if counts.missing else "")
+        + (f"; bursts taken again: {counts.retaken_bursts:,}" if counts.retaken_bursts else "")
     )
     output.say(f"{run.path}: open report.html, or frames.ome.zarr/0 in napari")

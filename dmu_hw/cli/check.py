@@ -63,8 +63,8 @@ def _checked_run(path: Path) -> str:
     problems = [*findings.damage, *(["the run was cut before its end"] if findings.cut and not findings.damage else [])]
     if problems:
         raise InputError([Problem("" if what.startswith(str(path)) else str(path), what) for what in problems])
-    missing = f", of which {findings.missing} are missing" if findings.missing else ""
-    return f"a run of {findings.frames + findings.missing} frames{missing}"
+    missing = f", {findings.missing:,} of them missing" if findings.missing else ""
+    return f"a run of {findings.frames + findings.missing:,} frames{missing}"
 
 
 def print_schema(kind: str, output: Output) -> None:

@@ -20,7 +20,7 @@ def verify_run(folder: Path, output: Output) -> None:
     if findings.cut:
         output.say("the run was cut before its end")
     if findings.missing:
-        output.say(f"{findings.missing:,} frames are recorded as missing")
+        output.say(f"frames that the run itself recorded as missing: {findings.missing:,}")
     if not findings.damage:
         output.say(f"{folder}: sound, {findings.frames:,} frames in {findings.files:,} files")
     complete = not (findings.cut or findings.missing or findings.damage)
