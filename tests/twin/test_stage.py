@@ -90,6 +90,18 @@ def test_drift_carries_the_specimen_on(small_rig: SmallRig) -> None:
     assert same(before[4:, :-8], after[:-4, 8:]), "8 pixels to the right and 4 up"
 
 
+def test_drift_is_that_of_the_time_of_exposure(small_rig: SmallRig) -> None:
+    """Fetched only after the specimen has drifted on."""
+    rig = bright(small_rig({"connections.world.drift_um_s": [5.0, 0.0]}))
+    rig.camera.configure(CameraMode(100.0, 1, FULL))
+    rig.camera.arm(2)
+    first = rig.camera.pop(1e4).pixels.astype(float) - 100
+    rig.clock.sleep_ms(3000.0)
+    second = rig.camera.pop(1.0).pixels.astype(float) - 100
+    assert same(first[:, :-1], second[:, 1:])
+    assert not same(first, image(rig))
+
+
 # ---------------------------------------------------------------- focus
 
 
@@ -107,8 +119,9 @@ def test_defocus_blurs_either_way(small_rig: SmallRig) -> None:
 
 def test_defocus_blurs_patterns_too(small_rig: SmallRig) -> None:
     """Also by so little that the blur's grid stays the same."""
-    changes = {"connections.world.specimen": {"kind": "layer", "brightness": 1.0}, "optics.emission.sigma_um": 0.0}
-    rig = bright(small_rig(changes))
+    lens = {"kind": "gaussian", "sigma_um": 0.0, "defocus_slope": 0.0}
+    layer = {"kind": "layer", "brightness": 1.0}
+    rig = bright(small_rig({"connections.world.specimen": layer, "optics.emission": lens}))
     assert rig.focus is not None
     rig.dmd.load(np.broadcast_to(np.arange(128) // 2 % 2 == 0, (1, 96, 128)).copy())
     rig.dmd.show(0)
