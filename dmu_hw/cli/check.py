@@ -54,7 +54,7 @@ def _checked(path: Path) -> tuple[str, Rig | None]:
     if kind == "run":
         return "a protocol", open_session(path).rig
     allowed = ", ".join(SCHEMAS)
-    given = "is missing" if kind is None else f"is {kind!r}"
+    given = "is missing" if kind is None else f"is {str(kind)[:60]!r}"
     raise InputError([Problem(document.where(("kind",)), f"key 'kind' {given}; allowed: {allowed}")])
 
 
