@@ -1,0 +1,149 @@
+"""The linear minimum-mean-square-error estimate, for any pattern set: computed in seconds, applied as convolutions.
+
+Each camera pixel's block of d×d object pixels is estimated from its neighbourhood of camera pixels in all T frames:
+
+    x = m + C Kᵀ (K C Kᵀ + N)⁻¹ (y - K m)
+
+K are the collection kernels of the microscope, C the covariance of the specimen (from its power spectrum over scenes,
+so no sampling noise enters block by block), N photon and read noise. Patterns that repeat every n camera pixels have
+n² such estimators, one a phase. Inverse models use it as it is, or start from it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from dmu_hw.bundle import Weights
+from dmu_hw.data import Float32Array, PatternStack
+from dmu_hw.physics.aligned import Aligned
+from dmu_hw.physics.forward import Forward
+from dmu_hw.physics.optics import FlatProfile, Optics
+
+
+@dataclass(frozen=True, eq=False)
+class Statistics:
+    """Mean and power spectrum of a kind of specimen."""
+
+    mean: float
+    power: Tensor
+    """Of `rfft2` on a torus, per pixel."""
+
+    @property
+    def size(self) -> int:
+        return int(self.power.shape[0])
+
+    @classmethod
+    def of(cls, scenes: Iterable[Float32Array]) -> Statistics:
+        """From square scenes of one size, one after the other."""
+        count, total, power = 0, 0.0, torch.zeros(())
+        for scene in scenes:
+            spectrum = torch.fft.rfft2(torch.from_numpy(scene).to(torch.float64))
+            power = power + spectrum.abs().square()
+            total += float(spectrum[0, 0].real)
+            count += 1
+        size = power.shape[0]
+        power[0, 0] -= total**2 / count  # the mean is no variation
+        return cls(total / (count * size**2), power / (count * size**2))
+
+
+@dataclass(frozen=True, eq=False)
+class Design:
+    """What an estimate is computed for."""
+
+    stack: PatternStack
+    optics: Optics
+    power_mw: float
+    exposure_ms: float
+    reach: int
+    """Neighbours on each side that a camera pixel is decoded from."""
+
+    def aligned(self) -> Aligned:
+        """The microscope in double precision, under even light: what is uneven is divided out afterwards."""
+        flat = self.optics.model_copy(update={"profile": FlatProfile()})
+        forward = Forward(flat, self.stack.tile_px, self.stack.camera_pixel, dtype=torch.float64)
+        return Aligned(forward, torch.from_numpy(self.stack.masks).to(torch.float64), self.power_mw)
+
+    def torus_px(self) -> int:
+        """Side of the torus that statistics must have: twice a neighbourhood, so that nothing wraps into itself."""
+        window = self.aligned().kernels.shape[-1]
+        return 1 << (2 * (2 * self.reach * self.stack.camera_pixel + window) - 1).bit_length()
+
+    def noise_variance(self, signal: Tensor) -> Tensor:
+        """Of a measurement with that mean signal, in units of the signal."""
+        sensor = self.optics.sensor
+        per_signal = self.optics.photons_per_pixel(self.power_mw, self.exposure_ms) * sensor.quantum_efficiency
+        density = self.optics.dye.background_photons_per_um2_mw_ms / self.optics.dye.photons_per_um2_mw_ms
+        background = density * self.stack.camera_pixel**2
+        read_noise = sensor.read_noise_of(self.stack.camera_pixel // self.optics.sensor_ratio)
+        rounding = 1 / (12 * sensor.gain_adu_per_e**2)
+        return (signal + background) / per_signal + (read_noise**2 + rounding) / per_signal**2
+
+
+def compute(design: Design, statistics: Statistics) -> Weights:
+    """`mean`, `mean_signal` (pattern, phase y, phase x) and `estimators` (phase y, phase x, pixel of the block,
+    pattern, neighbour y, neighbour x)."""
+    aligned = design.aligned()
+    ny, nx = aligned.phases
+    rows = [torch.stack([_estimator(design, statistics, aligned, i, j) for j in range(nx)]) for i in range(ny)]
+    mean_signal = statistics.mean * aligned.kernels.sum(dim=(-2, -1)).permute(2, 0, 1)
+    return {
+        "mean": np.asarray(statistics.mean, dtype=np.float32),
+        "mean_signal": mean_signal.to(torch.float32).numpy(),
+        "estimators": torch.stack(rows).to(torch.float32).contiguous().numpy(),
+    }
+
+
+def apply(signal: Tensor, weights: dict[str, Tensor], side: int) -> Tensor:
+    """(batch, pattern, y, x) in units of object pixels of brightness 1 → (batch, y, x) on the object grid."""
+    mean_signal, estimators = weights["mean_signal"], weights["estimators"]
+    (ny, nx), reach = mean_signal.shape[1:], estimators.shape[-1] // 2
+    batch, _, rows, columns = signal.shape
+    centred = signal - mean_signal.repeat(1, rows // ny, columns // nx)
+    padded = centred[:, :, _same_phase(rows, ny, reach)][:, :, :, _same_phase(columns, nx, reach)]
+    phases = []
+    for i in range(ny):
+        for j in range(nx):
+            part = padded[..., i : rows - ny + i + 1 + 2 * reach, j : columns - nx + j + 1 + 2 * reach]
+            phases.append(functional.conv2d(part, estimators[i, j], stride=(ny, nx)))
+    blocks = torch.stack(phases, dim=1).reshape(batch, ny, nx, side, side, rows // ny, columns // nx)
+    return blocks.permute(0, 5, 1, 3, 6, 2, 4).reshape(batch, rows * side, columns * side) + weights["mean"]
+
+
+def _estimator(design: Design, statistics: Statistics, aligned: Aligned, i: int, j: int) -> Tensor:
+    """(pixel of the block, pattern, neighbour y, neighbour x) for one phase."""
+    side, width = design.stack.camera_pixel, 2 * design.reach + 1
+    placed = _placed(design, aligned.kernels, statistics.size, i, j)
+    covered = torch.fft.irfft2(torch.fft.rfft2(placed) * statistics.power, s=(statistics.size, statistics.size))
+    covariance = placed.flatten(1) @ covered.flatten(1).T
+    noise = design.noise_variance(statistics.mean * placed.sum(dim=(-2, -1)))
+    first = aligned.reach + design.reach * side
+    block = covered[:, first : first + side, first : first + side].flatten(1)
+    solved: Tensor = torch.linalg.solve(covariance + torch.diag(noise), block)
+    return solved.T.reshape(side**2, width, width, design.stack.count).permute(0, 3, 1, 2)
+
+
+def _placed(design: Design, kernels: Tensor, size: int, i: int, j: int) -> Tensor:
+    """Collection kernels of all neighbours and patterns on the torus, (neighbour · pattern, y, x)."""
+    width, side, (ny, nx) = 2 * design.reach + 1, design.stack.camera_pixel, kernels.shape[:2]
+    window = kernels.shape[-1]
+    placed = torch.zeros(width, width, kernels.shape[2], size, size, dtype=torch.float64)
+    for a in range(width):
+        for b in range(width):
+            kernel = kernels[(i + a - design.reach) % ny, (j + b - design.reach) % nx]
+            placed[a, b, :, a * side : a * side + window, b * side : b * side + window] = kernel
+    return placed.flatten(0, 2)
+
+
+def _same_phase(length: int, phases: int, reach: int) -> Tensor:
+    """Camera pixels along one axis with `reach` more on each side; beyond the border the nearest of the same phase."""
+    places = torch.arange(-reach, length + reach)
+    below, above = places < 0, places >= length
+    places[below] = places[below] % phases
+    places[above] = length - phases + (places[above] - length) % phases
+    return places
