@@ -125,7 +125,7 @@ class Learner:
         estimate = self.model(self._signal(specimen, self.patterns(self._slope()), vary=True))
         loss: Tensor = Losses[lesson.loss](estimate, specimen)
         self.optimiser.zero_grad()
-        loss.backward()
+        torch.autograd.backward(loss)
         self.optimiser.step()
         self.progress.update += 1
         return float(loss.detach())
@@ -160,12 +160,12 @@ class Learner:
 
     @torch.no_grad()
     def mse(self, split: Split) -> float:
-        """Mean squared error on the middle of every image of a split: exact noise, patterns as the mirrors show them."""
+        """Mean squared error on the middle of every image: exact noise, patterns as the mirrors show them."""
         self.model.eval()
         tile = torch.from_numpy(self.patterns.masks()).to(self.device, torch.float32)
         errors = [
             float(((self.model(self._signal(part, tile, vary=False)) - part) ** 2).mean(dim=(1, 2)).sum())
-            for part in self.images.middles(split, self.lesson.schedule.crop_px).to(self.device).split(8)
+            for part in self.images.middles(split, self.lesson.schedule.crop_px).to(self.device).unflatten(0, (-1, 1))
         ]
         return sum(errors) / len(self.images.by_split[split])
 
@@ -254,7 +254,8 @@ def shifted(tile: Tensor, dx_px: float, dy_px: float) -> Tensor:
     fy = torch.fft.fftfreq(rows, device=tile.device)[:, None]
     fx = torch.fft.rfftfreq(columns, device=tile.device)[None, :]
     phase = torch.exp(-2j * math.pi * (fy * dy_px + fx * dx_px))
-    return torch.fft.irfft2(torch.fft.rfft2(tile) * phase, s=(rows, columns))
+    moved: Tensor = torch.fft.irfft2(torch.fft.rfft2(tile) * phase, s=(rows, columns))
+    return moved
 
 
 def _rate(update: int, warmup: int, updates: int) -> float:
