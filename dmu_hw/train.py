@@ -30,6 +30,7 @@ from dmu_hw.physics.sensor import SensorModel
 
 _START_LOGIT = 0.3
 _STATISTICS_SCENES = 64
+_JUDGED_AT_ONCE = 8
 Losses = {"mse": nn.functional.mse_loss, "l1": nn.functional.l1_loss}
 
 
@@ -163,11 +164,13 @@ class Learner:
         """Mean squared error on the middle of every image: exact noise, patterns as the mirrors show them."""
         self.model.eval()
         tile = torch.from_numpy(self.patterns.masks()).to(self.device, torch.float32)
-        errors = [
-            float(((self.model(self._signal(part, tile, vary=False)) - part) ** 2).mean(dim=(1, 2)).sum())
-            for part in self.images.middles(split, self.lesson.schedule.crop_px).to(self.device).unflatten(0, (-1, 1))
-        ]
-        return sum(errors) / len(self.images.by_split[split])
+        images = self.images.middles(split, self.lesson.schedule.crop_px).to(self.device)
+        errors = []
+        for first in range(0, len(images), _JUDGED_AT_ONCE):
+            part = images[first : first + _JUDGED_AT_ONCE]
+            estimate = self.model(self._signal(part, tile, vary=False))
+            errors.extend((estimate - part).square().mean(dim=(1, 2)).tolist())
+        return float(np.mean(errors))
 
     def validate(self) -> float:
         """Judge on `val`, keep the best; returns the error."""

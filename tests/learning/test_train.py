@@ -65,11 +65,12 @@ def test_it_begins_exactly_at_the_linear_estimate(tile: int) -> None:
 @pytest.mark.parametrize("patterns", [{}, {"frozen": True}, {"superpixel": 2, "start": "noise"}])
 def test_it_gets_better_than_where_it_began(patterns: dict[str, Any]) -> None:
     started = learner(lesson(80, **patterns))
-    before, masks = started.mse("test"), started.patterns.masks()
+    before, masks = started.mse("val"), started.patterns.masks()
     lines = list(learn(started))
     assert [line["update"] for line in lines] == list(range(0, 81, 10))
     bundle = started.bundle()
-    assert bundle.header.metrics["test_mse"] < before
+    assert lines[0]["val_mse"] == before
+    assert bundle.header.metrics["val_mse"] < before
     if patterns.get("frozen"):
         assert np.array_equal(masks, bundle.patterns.masks)
 
