@@ -1,4 +1,4 @@
-"""Specimens to learn from: folders of images with their split, or synthetic scenes. Everything is checked at the start."""
+"""Specimens to learn from: folders of images with their split, or synthetic scenes. All is checked at the start."""
 
 from __future__ import annotations
 
@@ -6,48 +6,22 @@ import csv
 import hashlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Literal
 
 import numpy as np
 import torch
-from pydantic import Field
 from torch import Tensor
 
 from dmu_hw.data import Float32Array
 from dmu_hw.errors import InputError, Problem
-from dmu_hw.files import Count, FilePath, Settings, read_text
-from dmu_hw.physics.specimens import Specimen
+from dmu_hw.files import read_text
+from dmu_hw.lesson import FolderData, ScenesData
 from dmu_hw.physics.specimens.pictures import pictures_in, read_picture
 
 Split = Literal["train", "val", "test"]
 SPLITS: tuple[Split, ...] = ("train", "val", "test")
 _WHITE_PERCENTILE = 99.9
 _APART_PX = 4096
-
-
-class FolderData(Settings):
-    """Grey TIFF or PNG images in a folder; each is scaled from its darkest to its 99.9th percentile."""
-
-    kind: Literal["folder"]
-    path: FilePath
-    split: FilePath | None = None
-    """A CSV file with columns id (file name without ending) and split (train, val, test); null: by the hash of the
-    name, a tenth each to val and test."""
-
-
-class ScenesData(Settings):
-    """Synthetic scenes: any number of fields of a specimen, far apart for train, val and test."""
-
-    kind: Literal["scenes"]
-    specimen: Specimen
-    train: Count = 400
-    """Different fields to train on."""
-    held_back: Count = 32
-    """Fields each for val and test."""
-    side_px: Annotated[int, Field(ge=64, le=2048)] = 256
-
-
-Data = Annotated[FolderData | ScenesData, Field(discriminator="kind")]
 
 
 class Images:

@@ -6,16 +6,18 @@ import json
 from pathlib import Path
 from typing import Any
 
+from dmu_hw.cli.learn import open_course
 from dmu_hw.cli.output import DONE, FAILED, REFUSED, Output
 from dmu_hw.cli.session import load_bundle, load_instrument, open_session
 from dmu_hw.errors import DeviceError, InputError, Problem
-from dmu_hw.files import parse_yaml, read_text
+from dmu_hw.files import Settings, parse_yaml, read_text
+from dmu_hw.lesson import Lesson
 from dmu_hw.protocol import Protocol
 from dmu_hw.rig import Rig, RigSettings
 from dmu_hw.runfolder import open_run
 from dmu_hw.verify import verify
 
-SCHEMAS: dict[str, type[RigSettings] | type[Protocol]] = {"rig": RigSettings, "run": Protocol}
+SCHEMAS: dict[str, type[Settings]] = {"rig": RigSettings, "run": Protocol, "train": Lesson}
 
 
 def check_files(files: list[Path], output: Output, *, connect: bool) -> None:
@@ -53,6 +55,9 @@ def _checked(path: Path) -> tuple[str, Rig | None]:
         return "a rig", load_instrument(path)
     if kind == "run":
         return "a protocol", open_session(path).rig
+    if kind == "train":
+        course = open_course(path)
+        return f"a training of {course.lesson.schedule.updates} updates", None
     allowed = ", ".join(SCHEMAS)
     given = "is missing" if kind is None else f"is {str(kind)[:60]!r}"
     raise InputError([Problem(document.where(("kind",)), f"key 'kind' {given}; allowed: {allowed}")])

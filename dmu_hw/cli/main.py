@@ -102,6 +102,25 @@ def run(
 
 
 @app.command()
+def train(
+    protocol: Annotated[Path, typer.Argument(metavar="PROTOCOL", help="Such as protocols/train-simulated.yaml.")],
+    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Where the folder TIME-NAME goes.")] = Path("runs"),
+    resume: Annotated[
+        Path | None, typer.Option("--resume", metavar="FOLDER", help="Go on with a training that was cut.")
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Learn patterns and the inverse that goes with them; leave a bundle.
+
+    A checkpoint and a line of the log are kept at each validation.
+    """
+    with Output(as_json=json) as output:
+        from dmu_hw.cli.learn import train_lesson  # noqa: PLC0415
+
+        train_lesson(protocol, out, resume, output)
+
+
+@app.command()
 def verify(folder: RunArgument, json: Json = False) -> None:
     """Say whether a run folder is what it was; name every damaged frame.
 
@@ -136,7 +155,9 @@ def export(
 
 @app.command()
 def schema(
-    kind: Annotated[str, typer.Argument(metavar="[rig|run]", help="A rig, or a protocol that runs.")] = "run",
+    kind: Annotated[
+        str, typer.Argument(metavar="[rig|run|train]", help="A rig, or a protocol that runs or trains.")
+    ] = "run",
     json: Json = False,
 ) -> None:
     """Print the JSON schema of a YAML file, for editors."""

@@ -11,7 +11,8 @@ import torch
 from PIL import Image
 
 from dmu_hw.errors import InputError
-from dmu_hw.images import FolderData, Images, ScenesData
+from dmu_hw.images import Images
+from dmu_hw.lesson import FolderData, ScenesData
 from dmu_hw.physics.specimens import Nuclei
 
 PIXEL_UM = 0.325

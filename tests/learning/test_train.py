@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import itertools
 from pathlib import Path
 from typing import Any
@@ -11,9 +10,10 @@ import numpy as np
 import pytest
 import torch
 
+from dmu_hw.checkpoint import load_state, save_state
 from dmu_hw.errors import InputError
-from dmu_hw.images import Images, ScenesData
-from dmu_hw.lesson import Learned, Lesson, Network, Schedule, Variation
+from dmu_hw.images import Images
+from dmu_hw.lesson import Learned, Lesson, Network, ScenesData, Schedule, Variation
 from dmu_hw.models.lattice import Settings as Lattice
 from dmu_hw.models.ridge import Model as Ridge
 from dmu_hw.physics.optics import Dye, GaussianPsf, Mirrors, Optics
@@ -91,16 +91,14 @@ def test_patterns_do_learn() -> None:
     assert (masks != started.patterns.masks()).any()
 
 
-def test_a_training_that_was_killed_goes_on_bit_for_bit() -> None:
+def test_a_training_that_was_killed_goes_on_bit_for_bit(tmp_path: Path) -> None:
     what = lesson(30, Variation(photons=0.2, offset_adu=1.0, shift_px=0.3))
     whole, cut = learner(what), learner(what)
     list(learn(whole))
     list(itertools.islice(learn(cut), 2))
-    buffer = io.BytesIO()
-    torch.save(cut.state(), buffer)
-    buffer.seek(0)
+    save_state(tmp_path / "state", cut.state())
     resumed = learner(what)
-    resumed.restore(torch.load(buffer, weights_only=True))
+    resumed.restore(load_state(tmp_path / "state"))
     list(learn(resumed))
     assert resumed.bundle().hash == whole.bundle().hash
 

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from dmu_hw.cli.check import SCHEMAS
+from dmu_hw.cli.learn import open_course
 from dmu_hw.cli.main import main
 from dmu_hw.cli.session import open_session
 from dmu_hw.drivers.simulated.light import Light
@@ -26,13 +27,14 @@ def kind(path: Path) -> str:
 
 
 RUNS = {name: path for name, path in FILES.items() if kind(path) == "run"}
+LESSONS = {name: path for name, path in FILES.items() if kind(path) == "train"}
 RIGS = {name: path for name, path in FILES.items() if kind(path) == "rig"}
 
 
 def test_there_are_some() -> None:
     assert "protocols/quickstart.yaml" in RUNS
     assert "devices/simulated.yaml" in RIGS
-    assert RUNS | RIGS == FILES, "a YAML of a kind that no test here looks at"
+    assert RUNS | RIGS | LESSONS == FILES, "a YAML of a kind that no test here looks at"
 
 
 @pytest.mark.parametrize("path", RIGS.values(), ids=RIGS)
@@ -58,6 +60,11 @@ def test_a_shipped_protocol_plans_and_dry_runs(
             main([command, "--json", str(path)])
         assert end.value.code == 0
         assert json.loads(capsys.readouterr().out)["status"] == 0
+
+
+@pytest.mark.parametrize("path", LESSONS.values(), ids=LESSONS)
+def test_a_shipped_training_is_sound(path: Path) -> None:
+    assert open_course(path).lesson.schedule.updates > 0
 
 
 @pytest.mark.parametrize("path", FILES.values(), ids=FILES)
