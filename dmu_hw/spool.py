@@ -45,8 +45,8 @@ class Spool:
     def put(self, burst: Burst) -> None:
         """Write a burst and what is missing of it; sealed a quarter of a second later at most, or by `sync`."""
         with self._lock:
-            if self._closed:
-                raise RunError(f"{self.folder}: is closed; shot {burst.shot} comes too late")
+            if self._closed or self._failed:
+                raise RunError(f"{self.folder}: takes no more; shot {burst.shot} comes too late")
             try:
                 self._put(burst)
             except (OSError, RunError) as error:
