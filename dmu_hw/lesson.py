@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import ConfigDict, Field, model_validator
+from pydantic import ConfigDict, Field, ValidationError, model_validator
 
 from dmu_hw.files import Count, FilePath, Name, NonNegative, Positive, Settings
-from dmu_hw.physics.patterns import SetName
+from dmu_hw.physics.patterns import PatternSet, SetName
 from dmu_hw.physics.specimens import Specimen
 
 
@@ -61,7 +61,12 @@ class Learned(Settings):
     """Of the sigmoid, at the first and at the last update."""
 
     @model_validator(mode="after")
-    def _superpixels_fit(self) -> Learned:
+    def _can_begin(self) -> Learned:
+        if self.start != "noise":
+            try:
+                PatternSet(set=self.start, count=self.count, camera_pixel=self.camera_pixel)
+            except ValidationError as error:
+                raise ValueError(error.errors()[0]["msg"].removeprefix("Value error, ")) from None
         if (self.camera_pixel * self.tile) % self.superpixel:
             side = self.camera_pixel * self.tile
             raise ValueError(f"superpixel must divide the tile of {side}, given {self.superpixel}")
