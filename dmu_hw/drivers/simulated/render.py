@@ -6,7 +6,6 @@ import math
 from collections import OrderedDict
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -16,6 +15,7 @@ from torch.nn import functional
 from dmu_hw.data import Uint16Array
 from dmu_hw.drivers.simulated.dosemap import DoseMap
 from dmu_hw.drivers.simulated.history import Light, MirrorFrame
+from dmu_hw.drivers.simulated.settings import WorldSettings
 from dmu_hw.physics import dye
 from dmu_hw.physics.aligned import collection_window
 from dmu_hw.physics.blur import blur
@@ -24,9 +24,6 @@ from dmu_hw.physics.mirrors import leak
 from dmu_hw.physics.optics import Optics
 from dmu_hw.physics.sensor import SensorMaps, SensorModel
 from dmu_hw.ports import CameraMode
-
-if TYPE_CHECKING:
-    from dmu_hw.drivers.simulated.world import WorldSettings
 
 _CACHED_ILLUMINATIONS = 48
 _CACHED_VIEWS = 8

@@ -4,20 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from pydantic import AfterValidator, Field
 
 from dmu_hw.data import Float32Array, Uint16Array
 from dmu_hw.drivers.simulated.clock import WorldClock
 from dmu_hw.drivers.simulated.dosemap import DoseMap
-from dmu_hw.drivers.simulated.faults import Fault, Faults
+from dmu_hw.drivers.simulated.faults import Faults
 from dmu_hw.drivers.simulated.history import History, Light, Place
+from dmu_hw.drivers.simulated.settings import WorldSettings
 from dmu_hw.errors import InputError, Problem
-from dmu_hw.files import Count, Document, Settings, validate
+from dmu_hw.files import Document, validate
 from dmu_hw.physics.optics import Optics
-from dmu_hw.physics.specimens import Scene, Specimen
+from dmu_hw.physics.specimens import Scene
 from dmu_hw.ports import CameraMode, Mount, Roi
 
 if TYPE_CHECKING:
@@ -26,42 +26,6 @@ if TYPE_CHECKING:
 
 _DOSE_PIXELS = 4
 """Dose is remembered on nodes of so many object pixels."""
-
-
-def _rising(values: tuple[float, float]) -> tuple[float, float]:
-    if not values[0] < values[1]:
-        raise ValueError("should be (lowest, highest) with lowest below highest")
-    return values
-
-
-Range = Annotated[tuple[float, float], AfterValidator(_rising)]
-
-
-class WorldSettings(Settings):
-    """What is true here, and may differ from what the rig's `optics` believes."""
-
-    seed: Annotated[int, Field(ge=0)] = 1
-    """The same seed, the same world: specimen, chip and noise, bit for bit."""
-    specimen: Specimen
-    truth: dict[str, Any] = Field(default_factory=dict)
-    """Numbers of `optics` that are otherwise in truth, in the same layout; the rest is as believed."""
-    oversampling: Annotated[int, Field(ge=1, le=4)] = 2
-    """Pixels of the rendering along one object pixel."""
-    sensor_shape: tuple[Count, Count] = (512, 512)
-    """Rows and columns of the camera chip."""
-    realtime: bool = False
-    """true: exposures take their time; false: as fast as this machine computes them."""
-    drift_um_s: tuple[float, float] = (0.0, 0.0)
-    """Creep of the specimen in x and y."""
-    focus_drift_um_s: float = 0.0
-    specimen_z_um: float = 0.0
-    """Focus position at which the specimen is sharp."""
-    faults: tuple[Fault, ...] = ()
-
-    def axis_to_window_um(self, roi: Roi, pixel_um: float) -> tuple[float, float]:
-        """Centre of a camera window as seen from the optical axis, which meets the middle of the chip."""
-        rows, columns = self.sensor_shape
-        return (roi.x + roi.width / 2 - columns / 2) * pixel_um, (roi.y + roi.height / 2 - rows / 2) * pixel_um
 
 
 class World:
