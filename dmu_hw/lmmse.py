@@ -90,7 +90,8 @@ def compute(design: Design, statistics: Statistics) -> Weights:
     pattern, neighbour y, neighbour x)."""
     aligned = design.aligned()
     ny, nx = aligned.phases
-    rows = [torch.stack([_estimator(design, statistics, aligned, i, j) for j in range(nx)]) for i in range(ny)]
+    covered = _Covered(design, statistics, aligned.kernels)
+    rows = [torch.stack([_estimator(design, covered, statistics.mean, i, j) for j in range(nx)]) for i in range(ny)]
     mean_signal = statistics.mean * aligned.kernels.sum(dim=(-2, -1)).permute(2, 0, 1)
     return {
         "mean": np.asarray(statistics.mean, dtype=np.float32),
@@ -115,29 +116,64 @@ def apply(signal: Tensor, weights: dict[str, Tensor], side: int) -> Tensor:
     return blocks.permute(0, 5, 1, 3, 6, 2, 4).reshape(batch, rows * side, columns * side) + weights["mean"]
 
 
-def _estimator(design: Design, statistics: Statistics, aligned: Aligned, i: int, j: int) -> Tensor:
+class _Covered:
+    """Collection kernels K of all phases, and C K around each: as far as neighbourhoods reach."""
+
+    def __init__(self, design: Design, statistics: Statistics, kernels: Tensor) -> None:
+        self.kernels = kernels
+        self.reach = design.reach
+        self.side = design.stack.camera_pixel
+        self.window = kernels.shape[-1]
+        self.margin = 2 * design.reach * self.side
+        size = statistics.size
+        ny, nx, count = kernels.shape[:3]
+        length = self.window + 2 * self.margin
+        self.values = kernels.new_empty(ny, nx, count, length, length)
+        """(phase y, phase x, pattern, y, x), from `margin` before the kernel's own window to `margin` behind it."""
+        for i in range(ny):
+            for j in range(nx):
+                placed = functional.pad(kernels[i, j], (self.margin, 0, self.margin, 0))
+                spectrum = torch.fft.rfft2(placed, s=(size, size)) * statistics.power
+                self.values[i, j] = torch.fft.irfft2(spectrum, s=(size, size))[:, :length, :length]
+
+    def neighbours(self, i: int, j: int) -> list[tuple[int, int, int, int]]:
+        """Phase and place, in camera pixels, of each neighbour of a camera pixel of phase (i, j)."""
+        ny, nx = self.kernels.shape[:2]
+        steps = range(-self.reach, self.reach + 1)
+        return [((i + a) % ny, (j + b) % nx, a, b) for a in steps for b in steps]
+
+    def covariance(self, i: int, j: int) -> Tensor:
+        """K C Kᵀ of all measurements of a neighbourhood, (neighbour · pattern)²."""
+        around = self.neighbours(i, j)
+        rows = []
+        for p, q, a, b in around:
+            kernel = self.kernels[p, q].flatten(1)
+            cuts = [self._cut(r, s, (a - c) * self.side, (b - d) * self.side, self.window) for r, s, c, d in around]
+            rows.append(kernel @ torch.cat(cuts).flatten(1).T)
+        return torch.cat(rows)
+
+    def block(self, i: int, j: int) -> Tensor:
+        """C Kᵀ of the middle block of object pixels, (neighbour · pattern, pixel of the block)."""
+        before = (self.window - self.side) // 2
+        cuts = [
+            self._cut(p, q, before - a * self.side, before - b * self.side, self.side)
+            for p, q, a, b in self.neighbours(i, j)
+        ]
+        return torch.cat(cuts).flatten(1)
+
+    def _cut(self, p: int, q: int, y: int, x: int, size: int) -> Tensor:
+        """(pattern, y, x) from a place that is counted from the corner of the kernel's own window."""
+        top, left = y + self.margin, x + self.margin
+        return self.values[p, q, :, top : top + size, left : left + size]
+
+
+def _estimator(design: Design, covered: _Covered, mean: float, i: int, j: int) -> Tensor:
     """(pixel of the block, pattern, neighbour y, neighbour x) for one phase."""
-    side, width = design.stack.camera_pixel, 2 * design.reach + 1
-    placed = _placed(design, aligned.kernels, statistics.size, i, j)
-    covered = torch.fft.irfft2(torch.fft.rfft2(placed) * statistics.power, s=(statistics.size, statistics.size))
-    covariance = placed.flatten(1) @ covered.flatten(1).T
-    noise = design.noise_variance(statistics.mean * placed.sum(dim=(-2, -1)))
-    first = aligned.reach + design.reach * side
-    block = covered[:, first : first + side, first : first + side].flatten(1)
-    solved: Tensor = torch.linalg.solve(covariance + torch.diag(noise), block)
-    return solved.T.reshape(side**2, width, width, design.stack.count).permute(0, 3, 1, 2)
-
-
-def _placed(design: Design, kernels: Tensor, size: int, i: int, j: int) -> Tensor:
-    """Collection kernels of all neighbours and patterns on the torus, (neighbour · pattern, y, x)."""
-    width, side, (ny, nx) = 2 * design.reach + 1, design.stack.camera_pixel, kernels.shape[:2]
-    window = kernels.shape[-1]
-    placed = torch.zeros(width, width, kernels.shape[2], size, size, dtype=torch.float64)
-    for a in range(width):
-        for b in range(width):
-            kernel = kernels[(i + a - design.reach) % ny, (j + b - design.reach) % nx]
-            placed[a, b, :, a * side : a * side + window, b * side : b * side + window] = kernel
-    return placed.flatten(0, 2)
+    width, count = 2 * design.reach + 1, design.stack.count
+    kernels = torch.cat([covered.kernels[p, q] for p, q, _, _ in covered.neighbours(i, j)])
+    noise = design.noise_variance(mean * kernels.sum(dim=(-2, -1)))
+    solved: Tensor = torch.linalg.solve(covered.covariance(i, j) + torch.diag(noise), covered.block(i, j))
+    return solved.T.reshape(design.stack.camera_pixel**2, width, width, count).permute(0, 3, 1, 2)
 
 
 def _same_phase(length: int, phases: int, reach: int) -> Tensor:
