@@ -41,6 +41,8 @@ def run_protocol(path: Path, rig_path: Path | None, out: Path, output: Output) -
     _check_room(plan, out)
     tell_plan(plan, output)
     bundle = _bundle(session, output)
+    if bundle is not None:
+        _check_room(plan, out, sum(weight.nbytes for weight in bundle.weights.values()))
     with session.rig.opened():
         run = new_run(out, session.protocol.name)
         output.known["run"] = str(run.path)
@@ -79,7 +81,7 @@ def run_protocol(path: Path, rig_path: Path | None, out: Path, output: Output) -
     output.finish(status, **told, missing=taken.gaps)
 
 
-def _check_room(plan: Plan, out: Path) -> None:
+def _check_room(plan: Plan, out: Path, bundle_bytes: int = 0) -> None:
     """Refuse a run that has no place to go to, before anything is made."""
     place = out.absolute()
     while not place.exists():
@@ -88,7 +90,7 @@ def _check_room(plan: Plan, out: Path) -> None:
         raise InputError([Problem(str(out), f"{place} is a file, where a folder is needed")])
     if not os.access(place, os.W_OK | os.X_OK):
         raise InputError([Problem(str(out), f"nobody may write into {place}")])
-    free, wanted = shutil.disk_usage(place).free, plan.price.disk_bytes + _SPARE_BYTES
+    free, wanted = shutil.disk_usage(place).free, plan.price.disk_bytes + bundle_bytes + _SPARE_BYTES
     if free < wanted:
         raise InputError([Problem(str(out), f"{free / 1e9:.2f} GB are free, the run needs {wanted / 1e9:.2f} GB")])
 

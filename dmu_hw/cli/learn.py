@@ -39,7 +39,8 @@ def open_course(path: Path) -> Course:
     text = read_text(path)
     document = parse_yaml(text, path)
     lesson = validate(document, Lesson)
-    rig = load_rig(lesson.rig)
+    with outsiders(str(lesson.rig)):
+        rig = load_rig(lesson.rig)
     ratio = rig.settings.optics.sensor_ratio
     if lesson.patterns.camera_pixel % ratio:
         where = document.where(("patterns", "camera_pixel"))

@@ -48,7 +48,7 @@ def _price_lines(price: Price) -> list[tuple[str, str]]:
         ("light on", _duration(price.light_on_s)),
         ("pattern upload", _duration(price.upload_s)),
         ("dose per field", f"{price.dose_per_field_mj_cm2:.4g} mJ/cm²"),
-        ("disk", f"{_size(price.disk_bytes)} at most"),
+        ("disk", f"{_size(price.disk_bytes)} at most, beside the bundle"),
         ("compression", f"{price.compression:g}×"),
     ]
 
