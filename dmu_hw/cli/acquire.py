@@ -11,6 +11,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from dmu_hw.cli.output import DONE, INCOMPLETE, Output
 from dmu_hw.cli.planning import tell_plan
 from dmu_hw.cli.session import Session, open_session, outsiders
@@ -105,8 +107,10 @@ def _bundle(session: Session, output: Output) -> Bundle | None:
         from dmu_hw.cli.judge import window_of  # noqa: PLC0415 - torch
         from dmu_hw.reconstruct import Reconstructor  # noqa: PLC0415
 
+        take = session.plan.takes["patterns"]
+        dark = np.zeros((take.stack.count, *take.mode.shape), dtype=np.uint16)
         with outsiders(f"{session.path}: the inverse model {bundle.header.model!r}"):
-            Reconstructor(bundle, window_of(session.plan, "patterns"))
+            Reconstructor(bundle, window_of(session.plan, "patterns")).estimate(dark)
     return bundle
 
 

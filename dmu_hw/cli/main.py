@@ -110,7 +110,7 @@ def train(
     ] = None,
     json: Json = False,
 ) -> None:
-    """Learn patterns and the inverse that goes with them; leave a bundle.
+    """Learn patterns and their inverse; leave a bundle.
 
     A checkpoint and a line of the log are kept at each validation.
     """

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from dmu_hw.cli.check import SCHEMAS
 from dmu_hw.drivers.simulated.light import Light
 from dmu_hw.rig import Rig
 
@@ -95,7 +96,7 @@ def test_a_cut_run_is_told(dmu: Dmu, run_yaml: Yaml, tmp_path: Path) -> None:
 
 
 def test_the_schema_is_printed_alone(dmu: Dmu) -> None:
-    for kind in ("rig", "run"):
+    for kind in SCHEMAS:
         plain, told = dmu("schema", kind), dmu("schema", kind, "--json").told
         assert plain.status == 0
         assert json.loads(plain.out) == told["schema"]
@@ -114,4 +115,5 @@ def test_the_schema_explains_every_key(dmu: Dmu) -> None:
 
 def test_an_unknown_schema_is_told(dmu: Dmu) -> None:
     said = dmu("schema", "car")
-    assert (said.status, said.out, said.err) == (2, "", "error: there is no schema of 'car'; allowed: rig, run\n")
+    assert (said.status, said.out) == (2, "")
+    assert said.err.startswith("error: there is no schema of 'car'; allowed: rig, run")

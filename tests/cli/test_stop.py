@@ -150,6 +150,7 @@ def test_at_any_moment_of_a_run(dmu: Dmu, run_yaml: Yaml, tmp_path: Path, monkey
 
 
 @pytest.mark.campaign
+@pytest.mark.timeout(3600)
 def test_at_very_many_moments_of_a_run(
     dmu: Dmu, run_yaml: Yaml, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

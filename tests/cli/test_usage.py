@@ -14,9 +14,10 @@ from typing import Any
 import pytest
 
 from dmu_hw import __version__
+from dmu_hw.cli.main import app
 
 Dmu = Callable[..., Any]
-COMMANDS = ("new", "check", "plan", "run", "verify", "export", "schema")
+COMMANDS = tuple(command.callback.__name__ for command in app.registered_commands if command.callback is not None)
 QUICKSTART = Path(__file__).parents[2] / "protocols" / "quickstart.yaml"
 
 
@@ -32,6 +33,7 @@ def test_help_lists_every_command(dmu: Dmu) -> None:
     said = dmu("--help")
     assert said.status == 0
     assert "Exit status: 0 done, 1 failed, 2 wrong usage or refused input, 3 done but" in said.out
+    assert {"new", "check", "plan", "run", "verify", "export", "schema"} <= set(COMMANDS)
     listed = [line.split()[0] for line in said.out.partition("Commands:")[2].splitlines() if line.startswith("  ")]
     assert tuple(listed[: len(COMMANDS)]) == COMMANDS
     assert "..." not in said.out.partition("Commands:")[2], "a summary was cut off"

@@ -134,6 +134,7 @@ def test_no_plan_leaves_the_limits(rig: Rig, content: dict[str, Any]) -> None:
 
 
 @pytest.mark.campaign
+@pytest.mark.timeout(3600)
 @settings(max_examples=100_000, deadline=None, suppress_health_check=list(HealthCheck))
 @given(protocols)
 def test_no_plan_of_a_hundred_thousand_leaves_the_limits(rig: Rig, content: dict[str, Any]) -> None:
