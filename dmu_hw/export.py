@@ -10,7 +10,7 @@ import numpy as np
 import tifffile
 
 from dmu_hw.errors import InputError, Problem, RunError
-from dmu_hw.omezarr import Store
+from dmu_hw.omezarr import Image, Store
 
 _CLASSIC_BYTES = 3_900_000_000
 
@@ -35,7 +35,7 @@ def export_tiff(store: Store, path: Path) -> int:
                     shape=array.shape,
                     dtype=array.dtype,
                     photometric="minisblack",
-                    metadata=_metadata(store.attributes(field)["ome"], array.shape),
+                    metadata=_metadata(store.image(field)),
                 )
         part.rename(path)
     except OSError as error:
@@ -55,29 +55,28 @@ def _planes(store: Store, field: int) -> Iterator[np.ndarray[Any, Any]]:
                 yield bursts[plane][channel]
 
 
-def _metadata(ome: dict[str, Any], shape: tuple[int, ...]) -> dict[str, Any]:
-    image = ome["multiscales"][0]
-    scale, move = (
-        step[kind]
-        for kind, step in zip(("scale", "translation"), image["datasets"][0]["coordinateTransformations"], strict=True)
-    )
-    planes = shape[0] * shape[1] * shape[2]
+def _metadata(image: Image) -> dict[str, Any]:
+    times, channels, depth = image.shape[:3]
+    planes = times * channels * depth
+    z_um, y_um, x_um = image.corner_um
     return {
         "axes": "TCZYX",
-        "Name": image["name"],
-        "PhysicalSizeX": scale[4],
+        "Name": image.name,
+        "PhysicalSizeX": image.pixel_um,
         "PhysicalSizeXUnit": "µm",
-        "PhysicalSizeY": scale[3],
+        "PhysicalSizeY": image.pixel_um,
         "PhysicalSizeYUnit": "µm",
-        "PhysicalSizeZ": scale[2],
+        "PhysicalSizeZ": image.z_step_um,
         "PhysicalSizeZUnit": "µm",
-        "TimeIncrement": scale[0],
+        "TimeIncrement": image.time_step_s,
         "TimeIncrementUnit": "s",
-        "Channel": {"Name": [channel["label"] for channel in ome["omero"]["channels"]]},
+        "Channel": {"Name": list(image.channels)},
         "Plane": {
-            "PositionX": [move[4]] * planes,
+            "PositionX": [x_um] * planes,
             "PositionXUnit": ["µm"] * planes,
-            "PositionY": [move[3]] * planes,
+            "PositionY": [y_um] * planes,
             "PositionYUnit": ["µm"] * planes,
+            "PositionZ": [z_um + plane * image.z_step_um for plane in range(depth)] * (times * channels),
+            "PositionZUnit": ["µm"] * planes,
         },
     }

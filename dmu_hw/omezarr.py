@@ -156,22 +156,23 @@ class Store:
 
     def image(self, field: int) -> Image:
         """What a field says of itself."""
-        ome, array = self.attributes(field)["ome"], self.array(field)
-        image = ome["multiscales"][0]
-        steps = {step["type"]: step[step["type"]] for step in image["datasets"][0]["coordinateTransformations"]}
-        channels = ome["omero"]["channels"]
-        window = channels[0]["window"]
-        return Image(
-            name=image["name"],
-            shape=cast("tuple[int, int, int, int, int]", array.shape),
-            dtype=str(array.dtype),
-            pixel_um=steps["scale"][4],
-            z_step_um=steps["scale"][2],
-            time_step_s=steps["scale"][0],
-            corner_um=cast("tuple[float, float, float]", tuple(steps["translation"][2:])),
-            channels=[channel["label"] for channel in channels],
-            display=(window["start"], window["end"]),
-        )
+        with self._reading(f"field {field}"):
+            ome, array = self.attributes(field)["ome"], self.array(field)
+            image = ome["multiscales"][0]
+            steps = {step["type"]: step[step["type"]] for step in image["datasets"][0]["coordinateTransformations"]}
+            channels = ome["omero"]["channels"]
+            window = channels[0]["window"]
+            return Image(
+                name=image["name"],
+                shape=cast("tuple[int, int, int, int, int]", array.shape),
+                dtype=str(array.dtype),
+                pixel_um=steps["scale"][4],
+                z_step_um=steps["scale"][2],
+                time_step_s=steps["scale"][0],
+                corner_um=cast("tuple[float, float, float]", tuple(steps["translation"][2:])),
+                channels=[channel["label"] for channel in channels],
+                display=(window["start"], window["end"]),
+            )
 
     def burst(self, field: int, time: int, plane: int) -> np.ndarray[Any, Any]:
         """(c, y, x) of one burst."""
