@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections import deque
 from contextlib import ExitStack
 from dataclasses import dataclass
+from itertools import chain
 
 import numpy as np
 
@@ -13,6 +15,8 @@ from dmu_hw.guard import Guard
 from dmu_hw.journal import crc32c
 from dmu_hw.plan import Shot, Take
 from dmu_hw.rig import Rig
+
+_REMEMBERED_BURSTS = 8
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,8 +37,8 @@ class BurstTaker:
         self.frame_timeout_ms = frame_timeout_ms
         self.read_back = True
         """False once the DMD could not tell what it had shown: the order then rests on counts and times alone."""
-        self._before: frozenset[str] = frozenset()
-        """Checksums of the frames of the last burst that brought any."""
+        self._before: deque[list[str]] = deque(maxlen=_REMEMBERED_BURSTS)
+        """Checksums of the frames that came before: a camera may give what an earlier burst left in its buffer."""
 
     def take(self, shot: Shot, take: Take) -> Burst:
         """Camera armed, light on, sequence started, frames fetched, light off, mirrors dark, and only then judged."""
@@ -46,7 +50,7 @@ class BurstTaker:
         checksums = [crc32c(frame.pixels.tobytes()) for frame in frames]
         doubt = doubt or _doubt(take, catches)
         burst = _in_doubt(shot, take, doubt) if doubt else self._judged(shot, take, frames, checksums)
-        self._before = frozenset(checksums) or self._before
+        self._before.append(checksums)
         return burst
 
     # ---------------------------------------------------------------- the three ways of stepping
@@ -126,7 +130,7 @@ class BurstTaker:
         """The order is sure; single frames may still be missing, empty, or given twice."""
         missing = dict.fromkeys(range(take.stack.count), "the camera skipped it")
         good: list[Frame] = []
-        seen = set(self._before)
+        seen = set(chain.from_iterable(self._before))
         for frame, checksum in zip(frames, checksums, strict=True):
             if checksum in seen and np.ptp(frame.pixels) > 0:
                 missing[frame.pattern] = "the camera gave an earlier frame once more"
