@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from types import TracebackType
 from typing import Any, NoReturn, TextIO
 
+from dmu_hw.cli.stop import poll
 from dmu_hw.errors import DmuError, InputError
 
 DONE, FAILED, REFUSED, INCOMPLETE = 0, 1, 2, 3
@@ -63,16 +64,21 @@ class Output:
 
     @contextmanager
     def progress(self, what: str) -> Iterator[Callable[[int, int], None]]:
-        """A bar with the time left, where a person can see it."""
+        """A bar with the time left, where a person can see it; and a place to stop at."""
         if sys.stderr is None or not sys.stderr.isatty():
-            yield lambda _done, _total: None
+            yield lambda _done, _total: poll()
             return
         from rich.console import Console  # noqa: PLC0415 - only where somebody looks
         from rich.progress import Progress  # noqa: PLC0415
 
         with Progress(console=Console(stderr=True)) as bars:
             bar = bars.add_task(what, total=None)
-            yield lambda done, total: bars.update(bar, completed=done, total=total)
+
+            def advance(done: int, total: int) -> None:
+                poll()
+                bars.update(bar, completed=done, total=total)
+
+            yield advance
 
 
 def _written(stream: TextIO | None, text: str) -> bool:

@@ -183,7 +183,7 @@ def fuzz(seeds: range, dmu: Dmu, lab: Path) -> dict[int, int]:
             assert str(lab) in problem, note
             assert len(problem) < 2000, note
             if "too large or too small to compute with" not in problem:
-                for fault_of_ours in ("unexpected", "cannot be used", "Error:", "Warning"):
+                for fault_of_ours in ("unexpected:", "cannot be used", "Error:", "Warning"):
                     assert fault_of_ours not in problem, note
         ends[said.status] += 1
     return ends

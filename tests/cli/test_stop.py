@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import json
 import os
@@ -17,7 +18,8 @@ from typing import Any
 
 import pytest
 
-from dmu_hw.cli.stop import Stopped, stoppable
+from dmu_hw.cli.output import Output
+from dmu_hw.cli.stop import Stopped, poll, stoppable
 from dmu_hw.drivers.simulated.light import Light
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="sends POSIX signals")
@@ -117,9 +119,9 @@ def stopped_at(delay_s: float, dmu: Dmu, path: Path, out: Path, monkeypatch: pyt
     timer = threading.Timer(delay_s, os.kill, (os.getpid(), signal.SIGINT))
 
     def watched(light: Light) -> None:
-        if not lights:
-            timer.start()
         lights.append(light)
+        if len(lights) == 1:
+            timer.start()
         switch_on(light)
 
     with monkeypatch.context() as patch:
@@ -175,6 +177,47 @@ def test_a_second_signal_does_not_disturb_who_puts_the_light_off() -> None:
     with pytest.raises(Stopped, match="SIGTERM"):
         work()
     assert finished
+
+
+def swallow(number: signal.Signals) -> None:
+    """As a bare `except` does, or a destructor that is running when the signal comes."""
+    with contextlib.suppress(KeyboardInterrupt):
+        signal.raise_signal(number)
+
+
+def test_a_stop_that_somebody_swallowed_comes_through_at_the_next_step() -> None:
+    done: list[int] = []
+
+    def work() -> None:
+        with stoppable(), Output(as_json=False).progress("working") as progress:
+            for step in range(5):
+                if step == 2:
+                    swallow(signal.SIGTERM)
+                done.append(step)
+                progress(step, 5)
+
+    with pytest.raises(Stopped, match="SIGTERM"):
+        work()
+    assert done == [0, 1, 2]
+
+
+def test_after_a_swallowed_signal_another_one_counts() -> None:
+    def work() -> None:
+        with stoppable():
+            swallow(signal.SIGTERM)
+            signal.raise_signal(signal.SIGINT)
+
+    with pytest.raises(Stopped, match="Ctrl-C"):
+        work()
+
+
+def test_nobody_is_stopped_who_was_not_asked_to() -> None:
+    poll()
+    with stoppable(), Output(as_json=False).progress("working") as progress:
+        progress(1, 1)
+    with contextlib.suppress(Stopped), stoppable():
+        signal.raise_signal(signal.SIGTERM)
+    poll()
 
 
 def test_handlers_are_as_before_afterwards() -> None:
