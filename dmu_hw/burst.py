@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import deque
 from contextlib import ExitStack
 from dataclasses import dataclass
-from itertools import chain
 
 import numpy as np
 
@@ -16,7 +15,7 @@ from dmu_hw.journal import crc32c
 from dmu_hw.plan import Shot, Take
 from dmu_hw.rig import Rig
 
-_REMEMBERED_BURSTS = 8
+_REMEMBERED_FRAMES = 1000
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,8 +36,8 @@ class BurstTaker:
         self.frame_timeout_ms = frame_timeout_ms
         self.read_back = True
         """False once the DMD could not tell what it had shown: the order then rests on counts and times alone."""
-        self._before: deque[list[str]] = deque(maxlen=_REMEMBERED_BURSTS)
-        """Checksums of the frames that came before: a camera may give what an earlier burst left in its buffer."""
+        self._before: deque[str] = deque(maxlen=max(rig.camera.buffer_frames, _REMEMBERED_FRAMES))
+        """Checksums of the frames that the camera may still have in its buffer."""
 
     def take(self, shot: Shot, take: Take) -> Burst:
         """Camera armed, light on, sequence started, frames fetched, light off, mirrors dark, and only then judged."""
@@ -50,7 +49,7 @@ class BurstTaker:
         checksums = [crc32c(frame.pixels.tobytes()) for frame in frames]
         doubt = doubt or _doubt(take, catches)
         burst = _in_doubt(shot, take, doubt) if doubt else self._judged(shot, take, frames, checksums)
-        self._before.append(checksums)
+        self._before.extend(checksums)
         return burst
 
     # ---------------------------------------------------------------- the three ways of stepping
@@ -130,7 +129,7 @@ class BurstTaker:
         """The order is sure; single frames may still be missing, empty, or given twice."""
         missing = dict.fromkeys(range(take.stack.count), "the camera skipped it")
         good: list[Frame] = []
-        seen = set(chain.from_iterable(self._before))
+        seen = set(self._before)
         for frame, checksum in zip(frames, checksums, strict=True):
             if checksum in seen and np.ptp(frame.pixels) > 0:
                 missing[frame.pattern] = "the camera gave an earlier frame once more"
