@@ -215,4 +215,4 @@ def _tell(run: RunFolder, taken: _Taken, metrics: dict[str, float], output: Outp
         + (f", {counts.missing:,} missing" if counts.missing else "")
         + (f"; bursts taken again: {counts.retaken_bursts:,}" if counts.retaken_bursts else "")
     )
-    output.say(f"{run.path}: open report.html, or frames.ome.zarr/0 in napari")
+    output.say(f"{run.path}: open report.html, or frames.ome.zarr in napari")

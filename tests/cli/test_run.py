@@ -85,7 +85,7 @@ def test_the_end_of_a_run_is_told(dmu: Dmu, run_yaml: Yaml, tmp_path: Path) -> N
     assert "dose per field" in said.err
     assert said.err.splitlines()[-2:] == [
         "8 of 8 frames saved",
-        f"{folder}: open report.html, or frames.ome.zarr/0 in napari",
+        f"{folder}: open report.html, or frames.ome.zarr in napari",
     ]
 
 
