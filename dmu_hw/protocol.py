@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import ConfigDict, Field, model_validator
+from pydantic import ConfigDict, Discriminator, Field, Tag, model_validator
 
 from dmu_hw.files import Count, FilePath, Name, NonNegative, Positive, Settings, load_yaml
 from dmu_hw.physics.patterns import PatternSet
@@ -17,6 +17,17 @@ class BundleFile(Settings):
     """Patterns and the inverse that goes with them, from a file."""
 
     bundle: FilePath
+
+
+def _which_patterns(given: Any) -> str:
+    """A bundle if it says so: else one mistake would be answered with what both kinds think of it."""
+    names_bundle = "bundle" in given if isinstance(given, dict) else isinstance(given, BundleFile)
+    return BundleFile.__name__ if names_bundle else PatternSet.__name__
+
+
+Patterns = Annotated[
+    Annotated[PatternSet, Tag("PatternSet")] | Annotated[BundleFile, Tag("BundleFile")], Discriminator(_which_patterns)
+]
 
 
 class Inverse(Settings):
@@ -108,7 +119,7 @@ class Protocol(Settings):
     rig: FilePath
     field_px: tuple[Count, Count]
     """Rows and columns of a field on the object grid."""
-    patterns: PatternSet | BundleFile
+    patterns: Patterns
     inverse: Inverse | None = None
     """For a fixed pattern set: how to reconstruct. null: record only. A bundle brings its own."""
     light: LightSettings

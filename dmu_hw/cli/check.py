@@ -8,13 +8,13 @@ from typing import Any
 
 from dmu_hw.cli.learn import open_course
 from dmu_hw.cli.output import DONE, FAILED, REFUSED, Output
+from dmu_hw.cli.runs import known_run
 from dmu_hw.cli.session import load_bundle, load_instrument, open_session
 from dmu_hw.errors import DeviceError, InputError, Problem
 from dmu_hw.files import Settings, parse_yaml, read_text
 from dmu_hw.lesson import Lesson
 from dmu_hw.protocol import Protocol
 from dmu_hw.rig import Rig, RigSettings
-from dmu_hw.runfolder import open_run
 from dmu_hw.verify import verify
 
 SCHEMAS: dict[str, type[Settings]] = {"rig": RigSettings, "run": Protocol, "train": Lesson}
@@ -64,7 +64,7 @@ def _checked(path: Path) -> tuple[str, Rig | None]:
 
 
 def _checked_run(path: Path) -> str:
-    findings = verify(open_run(path))
+    findings = verify(known_run(path))
     problems = [*findings.damage, *(["the run was cut before its end"] if findings.cut and not findings.damage else [])]
     if problems:
         raise InputError([Problem("" if what.startswith(str(path)) else str(path), what) for what in problems])

@@ -8,13 +8,21 @@ from dmu_hw.cli.output import DONE, FAILED, INCOMPLETE, Output
 from dmu_hw.errors import InputError, Problem, RunError
 from dmu_hw.export import export_tiff
 from dmu_hw.omezarr import Store
-from dmu_hw.runfolder import open_run
+from dmu_hw.runfolder import RunFolder, open_run
 from dmu_hw.verify import verify
+
+
+def known_run(folder: Path) -> RunFolder:
+    """A folder that a run has made, whole or not."""
+    run = open_run(folder)
+    if not run.manifest.exists() and not run.journal.exists():
+        raise InputError([Problem(str(folder), f"is no run folder: no {run.manifest.name}, no {run.journal.name}")])
+    return run
 
 
 def verify_run(folder: Path, output: Output) -> None:
     """Say what is damaged; 3 when nothing is, but the run has gaps."""
-    findings = verify(open_run(folder))
+    findings = verify(known_run(folder))
     for what in findings.damage:
         output.say(f"damaged: {what}")
     if findings.cut:
@@ -30,7 +38,7 @@ def verify_run(folder: Path, output: Output) -> None:
 
 def export_run(folder: Path, file: Path, what: str, output: Output) -> None:
     """One of the run's stores as OME-TIFF."""
-    run = open_run(folder)
+    run = known_run(folder)
     stores = sorted(path.name.removesuffix(".ome.zarr") for path in run.path.glob("*.ome.zarr"))
     if what not in stores:
         there = ", ".join(stores) or "none, so that nothing can be exported"

@@ -108,6 +108,9 @@ class _Patterns:
 
 def _protocol(document: Document, refused: _Refused) -> Protocol:
     """Without a protocol there is nothing else to look at: what was refused so far is said with it."""
+    kind = document.value.get("kind") if isinstance(document.value, dict) else None
+    if isinstance(kind, str) and kind != "run":  # another file altogether: its keys need not be held against it
+        raise InputError([Problem(document.where(("kind",)), f"should be 'run', given {kind[:60]!r}")])
     try:
         return validate(document, Protocol)
     except InputError as error:

@@ -48,6 +48,19 @@ BAD: dict[str, tuple[str, list[str]]] = {
     ),
     "a missing key": (RUN.replace("exposure_ms: 2.0\n", ""), [":1: key 'exposure_ms' is missing"]),
     "another kind": (RUN.replace("kind: run", "kind: film"), [":1: kind: should be 'run', given 'film'"]),
+    "a file of another kind": ("kind: rig\ncolour: red\n", [":1: kind: should be 'run', given 'rig'"]),
+    "one mistake in the patterns": (
+        RUN.replace("camera_pixel: 4}", "camera_pixel: 4, colour: red}"),
+        [":5: patterns.colour: unknown key 'colour'; allowed: camera_pixel, count, seed, set, superpixel, tile"],
+    ),
+    "a count beside a bundle": (
+        RUN.replace("{set: hadamard,", "{bundle: a.dmu,").replace(", camera_pixel: 4", ""),
+        [":5: patterns.count: unknown key 'count'; allowed: bundle"],
+    ),
+    "patterns of nothing": (
+        RUN.replace("{set: hadamard, count: 4, camera_pixel: 4}", "none"),
+        [":5: patterns: should be a mapping of keys to values, given 'none'"],
+    ),
     "nothing": ("", [":1: the file is empty"]),
     "a list": ("- a\n- b\n", [":1: should be a mapping of keys to values"]),
     "no text": ("kind: run\0\n", [":1: not text"]),
@@ -187,11 +200,11 @@ def test_another_rig_by_option_is_told_too(dmu: Dmu, run_yaml: Yaml, tmp_path: P
 # ---------------------------------------------------------------- plug-ins of the user's own
 
 BROKEN: dict[str, tuple[str, str]] = {
-    "a name that is not there": ("x = undefined_name\n", "mine.py:1: NameError: name 'undefined_name' is not defined"),
+    "a name that is not there": ("x = undefined_name\n", "own.py:1: NameError: name 'undefined_name' is not defined"),
     "no Python": ("class Camera\n    pass\n", "expected ':'"),
     "a module that is not there": ("import no_such_module_anywhere\n", "No module named 'no_such_module_anywhere'"),
-    "an end of the program": ("import sys\nsys.exit(0)\n", "mine.py:2: SystemExit: 0"),
-    "a division by zero": ("def f():\n    return 1 / 0\n\nf()\n", "mine.py:2: ZeroDivisionError: division by zero"),
+    "an end of the program": ("import sys\nsys.exit(0)\n", "own.py:2: SystemExit: 0"),
+    "a division by zero": ("def f():\n    return 1 / 0\n\nf()\n", "own.py:2: ZeroDivisionError: division by zero"),
     "no class": ("x = 1\n", "has no Camera; it has: no class"),
     "no settings": ("class Camera:\n    pass\n", "has no Settings"),
     "a device at once": (
@@ -207,15 +220,15 @@ BROKEN: dict[str, tuple[str, str]] = {
             "from dmu_hw.drivers.simulated import Camera as _C\n\n\nclass Camera(_C):\n"
             "    def __init__(self, settings, mount):\n        self.none.there\n"
         ),
-        "mine.py:6: AttributeError: 'Camera' object has no attribute 'none'",
+        "own.py:6: AttributeError: 'Camera' object has no attribute 'none'",
     ),
 }
 
 
 @pytest.mark.parametrize(("code", "says"), BROKEN.values(), ids=BROKEN)
 def test_a_driver_that_cannot_be_loaded_is_told(dmu: Dmu, run_yaml: Yaml, tmp_path: Path, code: str, says: str) -> None:
-    (tmp_path / "mine.py").write_text(code)
-    path = run_yaml(rig={"devices.camera.driver": "mine.py"})
+    (tmp_path / "own.py").write_text(code)
+    path = run_yaml(rig={"devices.camera.driver": "own.py"})
     for command in (("plan", path), ("check", tmp_path / "rig.yaml"), ("check", path, "--connect")):
         said = dmu(*command)
         assert said.status == 2
@@ -224,11 +237,11 @@ def test_a_driver_that_cannot_be_loaded_is_told(dmu: Dmu, run_yaml: Yaml, tmp_pa
 
 
 def test_a_model_that_cannot_be_loaded_is_told(dmu: Dmu, run_yaml: Yaml, tmp_path: Path) -> None:
-    (tmp_path / "mine.py").write_text("x = undefined_name\n")
-    problems = told(dmu, run_yaml({"inverse": {"model": "mine.py"}}), tmp_path)
+    (tmp_path / "own.py").write_text("x = undefined_name\n")
+    problems = told(dmu, run_yaml({"inverse": {"model": "own.py"}}), tmp_path)
     assert agrees(problems, ["run.yaml:"])
     assert "inverse.model: cannot be used" in problems[0]
-    assert "mine.py:1: NameError" in problems[0]
+    assert "own.py:1: NameError" in problems[0]
 
 
 MODEL = """
@@ -262,17 +275,17 @@ def test_a_model_that_fails_is_told_before_there_is_light(
 ) -> None:
     """The program may be called from anywhere: the model is beside the protocol."""
     monkeypatch.chdir("/")
-    (tmp_path / "mine.py").write_text(MODEL.format(fit=fit))
-    said = dmu("run", run_yaml({"inverse": {"model": "mine.py"}}), "--out", tmp_path / "runs")
+    (tmp_path / "own.py").write_text(MODEL.format(fit=fit))
+    said = dmu("run", run_yaml({"inverse": {"model": "own.py"}}), "--out", tmp_path / "runs")
     assert said.status == 2
     assert says in said.err.splitlines()[-1]
-    assert "mine.py" in said.err.splitlines()[-1]
+    assert "own.py" in said.err.splitlines()[-1]
     assert not (tmp_path / "runs").exists()
 
 
 def test_a_model_that_is_only_trained_is_told(dmu: Dmu, run_yaml: Yaml, tmp_path: Path) -> None:
-    (tmp_path / "mine.py").write_text(MODEL.partition("    @classmethod")[0])
-    said = dmu("run", run_yaml({"inverse": {"model": "mine.py"}}), "--out", tmp_path / "runs")
+    (tmp_path / "own.py").write_text(MODEL.partition("    @classmethod")[0])
+    said = dmu("run", run_yaml({"inverse": {"model": "own.py"}}), "--out", tmp_path / "runs")
     assert said.status == 2
     assert "must be trained, not computed: use a bundle" in said.err
     assert not (tmp_path / "runs").exists()

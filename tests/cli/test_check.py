@@ -55,7 +55,7 @@ def test_all_that_is_wrong_with_any_file_is_listed(dmu: Dmu, run_yaml: Yaml, rig
         tmp_path / "note.txt": ["key 'kind' is missing; allowed: rig, run"],
         tmp_path / "film.yaml": ["kind: key 'kind' is 'film'; allowed: rig, run"],
         tmp_path / "bytes.yaml": ["not UTF-8 text"],
-        tmp_path / "folder": ["neither a manifest nor a journal"],
+        tmp_path / "folder": ["is no run folder: no manifest.json, no journal.jsonl"],
         tmp_path / "bad.dmu": ["is no bundle"],
     }
     (tmp_path / "note.txt").write_text("a: note\n")
