@@ -104,8 +104,8 @@ def _bundle(session: Session, output: Output) -> Bundle | None:
         output.say(f"computing the {session.protocol.inverse.model} inverse …")
         bundle = session.fitted(session.stack, session.protocol.exposure_ms)
     if bundle is not None:
-        from dmu_hw.cli.judge import window_of  # noqa: PLC0415 - torch
         from dmu_hw.reconstruct import Reconstructor  # noqa: PLC0415
+        from dmu_hw.view.window import window_of  # noqa: PLC0415 - torch
 
         take = session.plan.takes["patterns"]
         dark = np.zeros((take.stack.count, *take.mode.shape), dtype=np.uint16)
@@ -178,8 +178,9 @@ def _gaps(shot: Shot, burst: Burst) -> list[str]:
 def _reconstruct(
     run: RunFolder, session: Session, bundle: Bundle, truth: Truth | None, output: Output
 ) -> dict[str, float]:
-    from dmu_hw.cli.judge import judge, window_of  # noqa: PLC0415 - torch
+    from dmu_hw.cli.judge import judge  # noqa: PLC0415 - torch
     from dmu_hw.reconstruct import reconstruct_run  # noqa: PLC0415
+    from dmu_hw.view.window import window_of  # noqa: PLC0415
 
     with output.progress("reconstructing") as progress:
         window = window_of(session.plan, "patterns")

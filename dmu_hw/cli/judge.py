@@ -11,9 +11,10 @@ from dmu_hw.cli.truth import Truth
 from dmu_hw.data import Float32Array, Uint16Array
 from dmu_hw.metrics import mse
 from dmu_hw.omezarr import Store
-from dmu_hw.plan import Plan, Role, Take
-from dmu_hw.reconstruct import Calibrated, Reconstructor, Window, enlarged
+from dmu_hw.plan import Take
+from dmu_hw.reconstruct import Calibrated, Reconstructor, enlarged
 from dmu_hw.runfolder import RunFolder
+from dmu_hw.view.window import window_of
 
 Place = tuple[int, int, int]
 """Field, time and plane."""
@@ -37,12 +38,6 @@ def judge(run: RunFolder, session: Session, truth: Truth) -> dict[str, float]:
             errors.setdefault(name, []).append(mse(image, true))
     means = {name: float(np.mean(values)) for name, values in errors.items()}
     return {f"PSNR {name} / dB": -10 * math.log10(mean) for name, mean in means.items() if mean > 0}
-
-
-def window_of(plan: Plan, role: Role) -> Window:
-    """How a plan looks at the sample in one of its roles."""
-    take = plan.takes[role]
-    return Window(plan.optics, plan.protocol.field_px, plan.centre_um, take.power_mw, take.mode.exposure_ms)
 
 
 def _whole(store: Store, place: Place) -> bool:

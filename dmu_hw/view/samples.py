@@ -12,8 +12,9 @@ from dmu_hw.data import Float32Array
 from dmu_hw.metrics import psnr_db
 from dmu_hw.omezarr import Store
 from dmu_hw.plan import Plan, Role, Shot
-from dmu_hw.reconstruct import Calibrated, Window, enlarged
+from dmu_hw.reconstruct import Calibrated, enlarged
 from dmu_hw.runfolder import RunFolder
+from dmu_hw.view.window import window_of
 
 MAX_BURSTS = 4
 MAX_FRAMES = 9
@@ -85,11 +86,6 @@ def chosen(plan: Plan) -> list[Shot]:
     return [plan.shots[int(place) * roles + first] for place in places]
 
 
-def _window(plan: Plan, role: Role) -> Window:
-    take = plan.takes[role]
-    return Window(plan.optics, plan.protocol.field_px, plan.centre_um, take.power_mw, take.mode.exposure_ms)
-
-
 class Sampler:
     """Reads what there is of a burst from the stores of a run."""
 
@@ -103,7 +99,7 @@ class Sampler:
             if path.exists()
         }
         self._calibrated = {
-            role: Calibrated(_window(plan, role), self._side(role)) for role in _REFERENCES if role in plan.takes
+            role: Calibrated(window_of(plan, role), self._side(role)) for role in _REFERENCES if role in plan.takes
         }
 
     def sample(self, shot: Shot) -> Sample:

@@ -1,0 +1,12 @@
+"""From a plan to the window that the inverse looks through."""
+
+from __future__ import annotations
+
+from dmu_hw.plan import Plan, Role
+from dmu_hw.reconstruct import Window
+
+
+def window_of(plan: Plan, role: Role) -> Window:
+    """How a plan looks at the sample in one of its roles."""
+    take = plan.takes[role]
+    return Window(plan.optics, plan.protocol.field_px, plan.centre_um, take.power_mw, take.mode.exposure_ms)
