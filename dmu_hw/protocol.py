@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import ConfigDict, Discriminator, Field, Tag, model_validator
 
-from dmu_hw.files import Count, FilePath, Name, NonNegative, Positive, Settings, load_yaml
+from dmu_hw.files import Count, FilePath, Name, NonNegative, Positive, Settings
 from dmu_hw.physics.patterns import PatternSet
 
 MAX_SHOTS = 1_000_000
@@ -167,8 +166,3 @@ class Protocol(Settings):
         if self.focus_um is None or self.z is None:
             return (self.focus_um,)
         return tuple(self.focus_um + offset for offset in self.z.offsets_um())
-
-
-def load_protocol(path: Path) -> Protocol:
-    """Read a protocol; everything that is wrong with it at once."""
-    return load_yaml(path, Protocol)
