@@ -19,6 +19,26 @@ Progress = Callable[[int, int], None]
 """Called with how much is done and how much there is."""
 
 
+@dataclass(frozen=True)
+class Layout:
+    """How patterns and camera pixels lie on the object grid, whatever the patterns show."""
+
+    count: int
+    """T."""
+    tile_px: tuple[int, int]
+    camera_pixel: int
+    """d."""
+
+    @property
+    def phases(self) -> tuple[int, int]:
+        """Camera pixels along the sides of a tile."""
+        return self.tile_px[0] // self.camera_pixel, self.tile_px[1] // self.camera_pixel
+
+    @property
+    def compression(self) -> float:
+        return self.camera_pixel**2 / self.count
+
+
 @dataclass(frozen=True, eq=False)
 class PatternStack:
     """T binary patterns on the object grid; one tile, repeated over the field."""
@@ -49,8 +69,12 @@ class PatternStack:
         return int(self.masks.shape[1]), int(self.masks.shape[2])
 
     @property
+    def layout(self) -> Layout:
+        return Layout(self.count, self.tile_px, self.camera_pixel)
+
+    @property
     def compression(self) -> float:
-        return self.camera_pixel**2 / self.count
+        return self.layout.compression
 
     @cached_property
     def hashes(self) -> tuple[str, ...]:

@@ -20,7 +20,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from dmu_hw.bundle import Weights
-from dmu_hw.data import Float32Array, PatternStack
+from dmu_hw.data import Float32Array, Layout, PatternStack
+from dmu_hw.physics import psf
 from dmu_hw.physics.aligned import Aligned
 from dmu_hw.physics.forward import Forward
 from dmu_hw.physics.optics import FlatProfile, Optics
@@ -37,6 +38,11 @@ class Statistics:
     @property
     def size(self) -> int:
         return int(self.power.shape[0])
+
+    @property
+    def variance(self) -> float:
+        """Of one object pixel."""
+        return float(torch.fft.irfft2(self.power, s=(self.size, self.size))[0, 0])
 
     @classmethod
     def of(cls, scenes: Iterable[Float32Array]) -> Statistics:
@@ -56,48 +62,84 @@ class Statistics:
 class Design:
     """What an estimate is computed for."""
 
-    stack: PatternStack
+    patterns: Tensor
+    """One tile, (pattern, y, x), in double precision; 0 to 1, or of either sign where no mirror has to show them. May
+    carry gradients."""
+    camera_pixel: int
     optics: Optics
     power_mw: float
     exposure_ms: float
     reach: int
     """Neighbours on each side that a camera pixel is decoded from."""
 
-    def aligned(self) -> Aligned:
-        """The microscope in double precision, under even light: what is uneven is divided out afterwards."""
+    @classmethod
+    def of(cls, stack: PatternStack, optics: Optics, power_mw: float, exposure_ms: float, reach: int) -> Design:
+        """For binary patterns."""
+        masks = torch.from_numpy(stack.masks).to(torch.float64)
+        return cls(masks, stack.camera_pixel, optics, power_mw, exposure_ms, reach)
+
+    @property
+    def layout(self) -> Layout:
+        count, rows, columns = self.patterns.shape
+        return Layout(count, (rows, columns), self.camera_pixel)
+
+    def kernels(self) -> Tensor:
+        """What each camera pixel collects, (phase y, phase x, pattern, y, x), under even light: what is uneven is
+        divided out afterwards."""
         flat = self.optics.model_copy(update={"profile": FlatProfile()})
-        forward = Forward(flat, self.stack.tile_px, self.stack.camera_pixel, dtype=torch.float64)
-        return Aligned(forward, torch.from_numpy(self.stack.masks).to(torch.float64), self.power_mw)
+        forward = Forward(flat, self.layout.tile_px, self.camera_pixel, dtype=torch.float64)
+        return Aligned(forward, self.patterns, self.power_mw).kernels
 
     def torus_px(self) -> int:
         """Side of the torus that statistics must have: twice a neighbourhood, so that nothing wraps into itself."""
-        window = self.aligned().kernels.shape[-1]
-        return 1 << (2 * (2 * self.reach * self.stack.camera_pixel + window) - 1).bit_length()
+        window = self.camera_pixel + psf.kernel(self.optics.emission, self.optics.object_pixel_um).shape[-1] - 1
+        return 1 << (2 * (2 * self.reach * self.camera_pixel + window) - 1).bit_length()
 
     def noise_variance(self, signal: Tensor) -> Tensor:
         """Of a measurement with that mean signal, in units of the signal."""
         sensor = self.optics.sensor
         per_signal = self.optics.photons_per_pixel(self.power_mw, self.exposure_ms) * sensor.quantum_efficiency
         density = self.optics.dye.background_photons_per_um2_mw_ms / self.optics.dye.photons_per_um2_mw_ms
-        background = density * self.stack.camera_pixel**2
-        read_noise = sensor.read_noise_of(self.stack.camera_pixel // self.optics.sensor_ratio)
+        background = density * self.camera_pixel**2
+        read_noise = sensor.read_noise_of(self.camera_pixel // self.optics.sensor_ratio)
         rounding = 1 / (12 * sensor.gain_adu_per_e**2)
         return (signal + background) / per_signal + (read_noise**2 + rounding) / per_signal**2
 
 
-def compute(design: Design, statistics: Statistics) -> Weights:
-    """`mean`, `mean_signal` (pattern, phase y, phase x) and `estimators` (phase y, phase x, pixel of the block,
-    pattern, neighbour y, neighbour x)."""
-    aligned = design.aligned()
-    ny, nx = aligned.phases
-    covered = _Covered(design, statistics, aligned.kernels)
-    rows = [torch.stack([_estimator(design, covered, statistics.mean, i, j) for j in range(nx)]) for i in range(ny)]
-    mean_signal = statistics.mean * aligned.kernels.sum(dim=(-2, -1)).permute(2, 0, 1)
-    return {
-        "mean": np.asarray(statistics.mean, dtype=np.float32),
-        "mean_signal": mean_signal.to(torch.float32).numpy(),
-        "estimators": torch.stack(rows).to(torch.float32).contiguous().numpy(),
-    }
+@dataclass(frozen=True, eq=False)
+class Estimator:
+    """The estimate, with gradients in the patterns if they carry any."""
+
+    mean: float
+    mean_signal: Tensor
+    """(pattern, phase y, phase x)."""
+    estimators: Tensor
+    """(phase y, phase x, pixel of the block, pattern, neighbour y, neighbour x)."""
+    error: Tensor
+    """Mean squared error that is left, per object pixel, over specimens of those statistics."""
+
+    def weights(self) -> Weights:
+        """As a model keeps them."""
+        return {
+            "mean": np.asarray(self.mean, dtype=np.float32),
+            "mean_signal": self.mean_signal.detach().to(torch.float32).numpy(),
+            "estimators": self.estimators.detach().to(torch.float32).contiguous().numpy(),
+        }
+
+
+def compute(design: Design, statistics: Statistics) -> Estimator:
+    """The best linear estimate of specimens of those statistics."""
+    kernels = design.kernels()
+    ny, nx = design.layout.phases
+    covered = _Covered(design, statistics, kernels)
+    solved = [[_estimator(design, covered, statistics.mean, i, j) for j in range(nx)] for i in range(ny)]
+    explained = torch.stack([told for row in solved for _, told in row]).mean()
+    return Estimator(
+        statistics.mean,
+        statistics.mean * kernels.sum(dim=(-2, -1)).permute(2, 0, 1),
+        torch.stack([torch.stack([estimator for estimator, _ in row]) for row in solved]),
+        statistics.variance - explained,
+    )
 
 
 def apply(signal: Tensor, weights: dict[str, Tensor], side: int) -> Tensor:
@@ -122,7 +164,7 @@ class _Covered:
     def __init__(self, design: Design, statistics: Statistics, kernels: Tensor) -> None:
         self.kernels = kernels
         self.reach = design.reach
-        self.side = design.stack.camera_pixel
+        self.side = design.camera_pixel
         self.window = kernels.shape[-1]
         self.margin = 2 * design.reach * self.side
         size = statistics.size
@@ -167,13 +209,15 @@ class _Covered:
         return self.values[p, q, :, top : top + size, left : left + size]
 
 
-def _estimator(design: Design, covered: _Covered, mean: float, i: int, j: int) -> Tensor:
-    """(pixel of the block, pattern, neighbour y, neighbour x) for one phase."""
-    width, count = 2 * design.reach + 1, design.stack.count
+def _estimator(design: Design, covered: _Covered, mean: float, i: int, j: int) -> tuple[Tensor, Tensor]:
+    """(pixel of the block, pattern, neighbour y, neighbour x) for one phase, and the variance that it explains."""
+    width, count = 2 * design.reach + 1, design.layout.count
     kernels = torch.cat([covered.kernels[p, q] for p, q, _, _ in covered.neighbours(i, j)])
-    noise = design.noise_variance(mean * kernels.sum(dim=(-2, -1)))
-    solved: Tensor = torch.linalg.solve(covered.covariance(i, j) + torch.diag(noise), covered.block(i, j))
-    return solved.T.reshape(design.stack.camera_pixel**2, width, width, count).permute(0, 3, 1, 2)
+    noise = design.noise_variance(mean * kernels.abs().sum(dim=(-2, -1)))
+    block = covered.block(i, j)
+    solved: Tensor = torch.linalg.solve(covered.covariance(i, j) + torch.diag(noise), block)
+    estimator = solved.T.reshape(design.camera_pixel**2, width, width, count).permute(0, 3, 1, 2)
+    return estimator, (solved * block).sum() / design.camera_pixel**2
 
 
 def _same_phase(length: int, phases: int, reach: int) -> Tensor:

@@ -13,7 +13,7 @@ from torch.nn import functional
 
 from dmu_hw import plugin
 from dmu_hw.bundle import Bundle, Weights
-from dmu_hw.data import Estimate, Float32Array, PatternStack, Progress, Uint16Array
+from dmu_hw.data import Estimate, Float32Array, Layout, PatternStack, Progress, Uint16Array
 from dmu_hw.omezarr import Image, Store
 from dmu_hw.physics.forward import Forward
 from dmu_hw.physics.optics import Optics
@@ -23,7 +23,7 @@ from dmu_hw.physics.sensor import SensorModel
 class Model(Protocol):
     """The promise of the class `Model` of a plug-in in dmu_hw.models; its `Settings` are what a YAML may say."""
 
-    def __init__(self, weights: Weights, stack: PatternStack, device: torch.device | str = "cpu") -> None: ...
+    def __init__(self, weights: Weights, layout: Layout, device: torch.device | str = "cpu") -> None: ...
 
     def __call__(self, signal: Tensor) -> Tensor:
         """(batch, pattern, y, x), background taken off, in units of object pixels of brightness 1 → (batch, y, x)."""
@@ -84,7 +84,7 @@ class Reconstructor:
         self.bundle_hash = bundle.hash
         self.calibrated = Calibrated(window, bundle.patterns.camera_pixel, device)
         found = model_class(bundle.header.model, where="bundle", folder=Path())
-        self.model = found(bundle.weights, bundle.patterns, device)
+        self.model = found(bundle.weights, bundle.patterns.layout, device)
 
     @torch.no_grad()
     def estimate(self, frames: Uint16Array) -> Estimate:

@@ -105,10 +105,10 @@ class Learner:
             raise InputError([Problem("network.model", f"{lesson.network.model!r} is computed, not trained")])
         stack = self.stack()
         reach = getattr(self.network, "reach", 1)
-        design = Design(stack, self.optics, lesson.power_mw, lesson.exposure_ms, reach)
+        design = Design.of(stack, self.optics, lesson.power_mw, lesson.exposure_ms, reach)
         statistics = Statistics.of(self.images.squares(design.torus_px(), _STATISTICS_SCENES))
         weights = cast("type[Trainable]", found).start(self.network, design, statistics, lesson.schedule.seed)
-        return cast("nn.Module", cast("Any", found)(weights, stack, self.device))
+        return cast("nn.Module", cast("Any", found)(weights, stack.layout, self.device))
 
     def stack(self) -> PatternStack:
         """The patterns as they would go onto the mirrors now."""

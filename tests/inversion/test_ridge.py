@@ -62,7 +62,7 @@ def test_as_good_as_the_best_linear_map_of_its_neighbourhood(name: str) -> None:
     """Least squares on very many blocks finds the best linear map there is; the computed one is within 5 % of it."""
     stack = SETS[name].make()
     side, phases = stack.camera_pixel, stack.tile_px[0] // stack.camera_pixel
-    model = Model(Model.fit(SCENES.model_copy(update={"reach": 1}), stack, OPTICS, 1.0, 1.0), stack)
+    model = Model(Model.fit(SCENES.model_copy(update={"reach": 1}), stack, OPTICS, 1.0, 1.0), stack.layout)
     scenes = specimens(24, 16 * stack.tile_px[0])
     frames, places = signals(stack, scenes, 1.0), range(phases, 16 * phases - 1, phases)
 
@@ -83,7 +83,7 @@ def test_as_good_as_the_best_linear_map_of_its_neighbourhood(name: str) -> None:
 def test_a_small_field_is_a_cut_of_a_large_one(name: str) -> None:
     """Applied as convolutions: away from the border it does not matter how large the field is."""
     stack = SETS[name].make()
-    model = Model(Model.fit(SCENES, stack, OPTICS, 1.0, 1.0), stack)
+    model = Model(Model.fit(SCENES, stack, OPTICS, 1.0, 1.0), stack.layout)
     side, tile = stack.camera_pixel, stack.tile_px[0] // stack.camera_pixel
     frames = torch.rand(2, stack.count, 12 * tile, 16 * tile, generator=torch.Generator().manual_seed(1))
     whole, cut = model(frames), model(frames[:, :, 2 * tile : 10 * tile, 4 * tile : 12 * tile])
@@ -97,7 +97,7 @@ def test_a_small_field_is_a_cut_of_a_large_one(name: str) -> None:
 @pytest.mark.parametrize("name", SETS)
 def test_the_border_is_no_disaster(name: str) -> None:
     stack = SETS[name].make()
-    model = Model(Model.fit(SCENES, stack, OPTICS, 1.0, 1.0), stack)
+    model = Model(Model.fit(SCENES, stack, OPTICS, 1.0, 1.0), stack.layout)
     scenes = specimens(8, 8 * stack.tile_px[0] if stack.tile_px[0] > 8 else 128)
     image = model(signals(stack, scenes, 1.0))
     assert mse(image, scenes) < 2 * mse(image, scenes, margin=2 * stack.tile_px[0])
@@ -108,7 +108,7 @@ def test_more_light_is_better_and_no_light_gives_the_mean() -> None:
     scenes = specimens(6, 128)
     errors = []
     for exposure_ms in (0.01, 0.1, 1.0, 10.0):
-        model = Model(Model.fit(SCENES, stack, OPTICS, 1.0, exposure_ms), stack)
+        model = Model(Model.fit(SCENES, stack, OPTICS, 1.0, exposure_ms), stack.layout)
         errors.append(mse(model(signals(stack, scenes, exposure_ms)), scenes))
     assert errors == sorted(errors, reverse=True)
     weights = Model.fit(SCENES, stack, OPTICS, 1.0, 1e-7)
@@ -128,5 +128,5 @@ def test_beats_enlarging_the_same_frame_of_a_plain_camera() -> None:
     scenes = specimens(6, 128)
     frames = signals(stack, scenes, 0.02)
     bicubic = torch.nn.functional.interpolate(frames / 16, scale_factor=4, mode="bicubic")[:, 0]
-    model = Model(Model.fit(SCENES, stack, OPTICS, 1.0, 0.02), stack)
+    model = Model(Model.fit(SCENES, stack, OPTICS, 1.0, 0.02), stack.layout)
     assert mse(model(frames), scenes) < 0.8 * mse(bicubic, scenes)

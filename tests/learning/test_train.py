@@ -56,7 +56,7 @@ def learner(what: Lesson) -> Learner:
 def test_it_begins_exactly_at_the_linear_estimate(tile: int) -> None:
     started = learner(lesson(tile=tile))
     weights = started.model.weights()  # type: ignore[operator]
-    linear = Ridge({key: weights[key] for key in ("mean", "mean_signal", "estimators")}, started.stack())
+    linear = Ridge({key: weights[key] for key in ("mean", "mean_signal", "estimators")}, started.stack().layout)
     signal = torch.rand(2, 4, 8, 8, generator=torch.Generator().manual_seed(0)) * 20
     started.model.eval()
     assert torch.equal(started.model(signal), linear(signal))

@@ -13,7 +13,7 @@ from torch.nn import functional
 
 from dmu_hw import lmmse
 from dmu_hw.bundle import Weights
-from dmu_hw.data import PatternStack
+from dmu_hw.data import Layout
 from dmu_hw.lmmse import Design, Statistics
 from dmu_hw.models.lattice.settings import LatticeSettings
 
@@ -39,10 +39,10 @@ class Block(nn.Module):
 class Model(nn.Module):
     """Signals of T frames → specimen."""
 
-    def __init__(self, weights: Weights, stack: PatternStack, device: torch.device | str = "cpu") -> None:
+    def __init__(self, weights: Weights, layout: Layout, device: torch.device | str = "cpu") -> None:
         super().__init__()
-        self.side = stack.camera_pixel
-        self.tile = (stack.tile_px[0] // self.side, stack.tile_px[1] // self.side)
+        self.side = layout.camera_pixel
+        self.tile = layout.phases
         if self.tile[0] != self.tile[1]:
             raise ValueError(f"lattice needs square tiles, given {self.tile[0]}×{self.tile[1]} camera pixels")
         self.linear = nn.ParameterDict({key: torch.from_numpy(weights[key]) for key in _LINEAR})
@@ -61,15 +61,16 @@ class Model(nn.Module):
     @classmethod
     def start(cls, settings: LatticeSettings, design: Design, statistics: Statistics, seed: int) -> Weights:
         """Weights to train from: the linear estimate, and nothing added to it yet."""
-        weights = lmmse.compute(design, statistics)
-        tile = design.stack.tile_px[0] // design.stack.camera_pixel
+        weights = lmmse.compute(design, statistics).weights()
+        layout = design.layout
+        tile = layout.phases[0]
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             parts = nn.ModuleDict(
                 {
-                    "entry": _conv(design.stack.count * tile**2, settings.channels),
+                    "entry": _conv(layout.count * tile**2, settings.channels),
                     "blocks": nn.Sequential(*(Block(settings.channels) for _ in range(settings.blocks))),
-                    "head": _conv(settings.channels, (design.stack.camera_pixel * tile) ** 2, size=1),
+                    "head": _conv(settings.channels, (layout.camera_pixel * tile) ** 2, size=1),
                     "fine": nn.Sequential(
                         _conv(1, settings.fine_channels),
                         nn.GELU(),

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from dmu_hw import lmmse
 from dmu_hw.bundle import Weights
-from dmu_hw.data import PatternStack
+from dmu_hw.data import Layout, PatternStack
 from dmu_hw.models.ridge.settings import RidgeSettings
 from dmu_hw.physics.optics import Optics
 
@@ -15,8 +15,8 @@ from dmu_hw.physics.optics import Optics
 class Model:
     """Signals of T frames → specimen."""
 
-    def __init__(self, weights: Weights, stack: PatternStack, device: torch.device | str = "cpu") -> None:
-        self.side = stack.camera_pixel
+    def __init__(self, weights: Weights, layout: Layout, device: torch.device | str = "cpu") -> None:
+        self.side = layout.camera_pixel
         self.weights = {key: torch.from_numpy(value).to(device) for key, value in weights.items()}
 
     @classmethod
@@ -24,14 +24,14 @@ class Model:
         cls, settings: RidgeSettings, stack: PatternStack, optics: Optics, power_mw: float, exposure_ms: float
     ) -> Weights:
         """Weights for one pattern set on one microscope at one light level."""
-        design = lmmse.Design(stack, optics, power_mw, exposure_ms, settings.reach)
+        design = lmmse.Design.of(stack, optics, power_mw, exposure_ms, settings.reach)
         size, pixel_um = design.torus_px(), optics.object_pixel_um
         apart_um = 10 * size * pixel_um
         scenes = (
             settings.specimen.scene((apart_um * (k % 8), apart_um * (k // 8)), (size, size), pixel_um).image
             for k in range(settings.scenes)
         )
-        return lmmse.compute(design, lmmse.Statistics.of(scenes))
+        return lmmse.compute(design, lmmse.Statistics.of(scenes)).weights()
 
     @torch.no_grad()
     def __call__(self, signal: Tensor) -> Tensor:
