@@ -6,7 +6,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from dmu_hw.files import Count, Settings
+from dmu_hw.files import Settings
 
 
 class LatticeSettings(Settings):
@@ -14,7 +14,7 @@ class LatticeSettings(Settings):
 
     channels: Annotated[int, Field(ge=4, le=1024)] = 64
     blocks: Annotated[int, Field(ge=0, le=32)] = 3
-    fine_channels: Count = 8
-    """Of the layers at full resolution."""
+    fine_channels: Annotated[int, Field(ge=1, le=1024)] = 32
+    """Of the network on the object grid, where each site is a group of 4×4 object pixels."""
     reach: Annotated[int, Field(ge=0, le=4)] = 1
     """Neighbours on each side of the linear estimate that it starts from."""
