@@ -13,9 +13,9 @@ import torch
 from torch import Tensor
 
 from dmu_hw.data import Float32Array
+from dmu_hw.dataset import FolderData, ScenesData
 from dmu_hw.errors import InputError, Problem
 from dmu_hw.files import read_text
-from dmu_hw.lesson import FolderData, ScenesData
 from dmu_hw.physics.specimens.pictures import pictures_in, read_picture
 
 Split = Literal["train", "val", "test"]

@@ -10,9 +10,9 @@ import tifffile
 import torch
 from PIL import Image
 
+from dmu_hw.dataset import FolderData, ScenesData
 from dmu_hw.errors import InputError
 from dmu_hw.images import Images
-from dmu_hw.lesson import FolderData, ScenesData
 from dmu_hw.physics.specimens import Nuclei
 
 PIXEL_UM = 0.325

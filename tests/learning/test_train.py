@@ -11,9 +11,10 @@ import pytest
 import torch
 
 from dmu_hw.checkpoint import load_state, save_state
+from dmu_hw.dataset import ScenesData
 from dmu_hw.errors import InputError
 from dmu_hw.images import Images
-from dmu_hw.lesson import Learned, Lesson, Network, ScenesData, Schedule, Variation
+from dmu_hw.lesson import Learned, Lesson, Network, Schedule, Variation
 from dmu_hw.models.lattice import Settings as Lattice
 from dmu_hw.models.ridge import Model as Ridge
 from dmu_hw.physics.optics import Dye, GaussianPsf, Mirrors, Optics
