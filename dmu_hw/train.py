@@ -121,7 +121,7 @@ class Learner:
         lesson, schedule = self.lesson, self.lesson.schedule
         for group in self.optimiser.param_groups:
             group["lr"] = group["peak"] * _rate(self.progress.update, schedule.warmup, schedule.updates)
-        specimen = self.images.crops("train", schedule.batch, schedule.crop_px, self.generator).to(self.device)
+        specimen = self.images.crops("train", schedule.batch, schedule.crop_px, self.generator).images.to(self.device)
         self.model.train()
         estimate = self.model(self._signal(specimen, self.patterns(self._slope()), vary=True))
         loss: Tensor = Losses[lesson.loss](estimate, specimen)
@@ -164,7 +164,7 @@ class Learner:
         """Mean squared error on the middle of every image: exact noise, patterns as the mirrors show them."""
         self.model.eval()
         tile = torch.from_numpy(self.patterns.masks()).to(self.device, torch.float32)
-        images = self.images.middles(split, self.lesson.schedule.crop_px).to(self.device)
+        images = self.images.middles(split, self.lesson.schedule.crop_px).images.to(self.device)
         errors = []
         for first in range(0, len(images), _JUDGED_AT_ONCE):
             part = images[first : first + _JUDGED_AT_ONCE]

@@ -37,10 +37,11 @@ def folder(path: Path, **more: np.ndarray) -> FolderData:
 def test_a_folder_is_split_and_scaled(tmp_path: Path) -> None:
     images = Images.load(folder(tmp_path / "images"), PIXEL_UM)
     assert {split: len(found) for split, found in images.by_split.items()} == {"train": 2, "val": 2, "test": 2}
-    for image in images.by_split["train"]:
-        assert image.dtype == np.float32
-        assert image.min() == 0
-        assert image.max() == 1
+    for sample in images.by_split["train"]:
+        assert sample.image.dtype == np.float32
+        assert sample.image.min() == 0
+        assert sample.image.max() == 1
+        assert sample.labels is None
 
 
 def test_without_a_list_the_names_decide_for_ever(tmp_path: Path) -> None:
@@ -59,7 +60,7 @@ def test_without_a_list_the_names_decide_for_ever(tmp_path: Path) -> None:
     [
         ("constant", np.full((40, 40), 7, np.uint8), "same grey level"),
         ("nan", np.full((40, 40), np.nan, np.float32), "not finite"),
-        ("colour", np.zeros((40, 40, 3), np.uint8), "grey"),
+        ("colour", np.zeros((40, 40, 3), np.uint8), "3 channels .* `channel` says which, 0 to 2"),
         ("tiny", picture(1, (4, 4)), "16 a side"),
     ],
 )
@@ -93,16 +94,16 @@ def test_a_list_that_is_none(tmp_path: Path, text: str, said: str) -> None:
 def test_crops_have_one_size_whatever_the_images_have(tmp_path: Path) -> None:
     images = Images.load(folder(tmp_path / "images"), PIXEL_UM)
     one, same = (images.crops("train", 5, 128, torch.Generator().manual_seed(3)) for _ in range(2))
-    assert one.shape == (5, 128, 128)
-    assert torch.equal(one, same)
-    assert images.middles("val", 64).shape == (2, 64, 64)
+    assert one.images.shape == (5, 128, 128)
+    assert torch.equal(one.images, same.images)
+    assert images.middles("val", 64).images.shape == (2, 64, 64)
     assert [square.shape for square in images.squares(256, 9)] == [(256, 256)] * 2
 
 
 def test_scenes_never_meet_across_splits() -> None:
     data = ScenesData(kind="scenes", specimen=Nuclei(kind="nuclei", seed=1), train=3, held_back=2, side_px=64)
     images = Images.load(data, PIXEL_UM)
-    every = [image for split in images.by_split.values() for image in split]
+    every = [sample.image for split in images.by_split.values() for sample in split]
     assert [len(images.by_split[split]) for split in ("train", "val", "test")] == [3, 2, 2]
     assert len({image.tobytes() for image in every}) == 7
     assert Images.load(data, PIXEL_UM).hash == images.hash

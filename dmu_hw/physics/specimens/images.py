@@ -4,18 +4,16 @@ from __future__ import annotations
 
 from functools import cached_property
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
-import numpy as np
-from pydantic import model_validator
+from pydantic import Field, model_validator
 
 from dmu_hw.errors import InputError, Problem
 from dmu_hw.files import FilePath, Positive, Settings
 from dmu_hw.physics.specimens.base import Scene, Window
+from dmu_hw.physics.specimens.labels import label_files, read_labels
 from dmu_hw.physics.specimens.mosaic import Mosaic, Tile
-from dmu_hw.physics.specimens.pictures import Pixels, pictures_in, read_picture, refusal
-
-_WHITE_PERCENTILE = 99.9
+from dmu_hw.physics.specimens.pictures import grey_levels, pictures_in, read_picture, refusal
 
 
 class Images(Settings):
@@ -26,7 +24,9 @@ class Images(Settings):
 
     kind: Literal["images"] = "images"
     path: FilePath
-    """A grey TIFF or PNG, or a folder of them."""
+    """A TIFF or PNG, or a folder of them."""
+    channel: Annotated[int, Field(ge=0)] | None = None
+    """Which channel of pictures that have several, counted from 0; null: pictures of one channel."""
     pixel_um: Positive
     """Side of an image pixel at the sample."""
     black: float | None = None
@@ -62,47 +62,15 @@ class Images(Settings):
         return Mosaic(tuple(tiles))
 
     def _label_files(self, labels: Path) -> dict[str, Path]:
-        """Label images by the name of their image, without its ending."""
-        files = pictures_in(labels)
         if labels.is_file() and self.path.is_file():
             return {self.path.stem: labels}
-        return {file.stem: file for file in files}
+        return label_files(labels)
 
     def _tile(self, path: Path, label_of: dict[str, Path] | None) -> Tile:
-        pixels = read_picture(path)
-        black, white = self._levels(path, pixels)
+        pixels = read_picture(path, self.channel)
+        black, white = grey_levels(path, pixels, self.black, self.white)
         if label_of is None:
             return Tile(pixels, black, white)
         if path.stem not in label_of:
             raise refusal(path, f"has no label image of the same name in {self.labels}")
-        return Tile(pixels, black, white, _read_labels(label_of[path.stem], pixels.shape))
-
-    def _levels(self, path: Path, pixels: Pixels) -> tuple[float, float]:
-        lowest, highest = float(pixels.min()), float(pixels.max())
-        if lowest == highest:
-            raise refusal(path, f"has the same grey level everywhere ({lowest:g})")
-        black = lowest if self.black is None else self.black
-        if self.white is not None:
-            white = self.white
-        else:
-            white = float(np.percentile(pixels, _WHITE_PERCENTILE))
-            # Few bright pixels on a dark ground are more than the percentile sees.
-            white = white if white > black else highest
-        if white <= black:
-            raise refusal(
-                path, f"black {black:g} is not below white {white:g}; its grey levels are {lowest:g} to {highest:g}"
-            )
-        return black, white
-
-
-def _read_labels(path: Path, shape: tuple[int, ...]) -> Pixels:
-    """Object numbers 0, 1, 2, … of a label image."""
-    labels = read_picture(path)
-    if labels.dtype.kind == "f":
-        raise refusal(path, f"label images hold whole numbers, not {labels.dtype}")
-    if labels.shape != shape:
-        raise refusal(path, f"is {labels.shape[0]}×{labels.shape[1]} pixels, its image {shape[0]}×{shape[1]}")
-    if labels.min() < 0:
-        raise refusal(path, f"label images hold numbers from 0 up, not {labels.min()}")
-    found = np.union1d(labels, 0)
-    return np.searchsorted(found, labels).astype(np.int32)
+        return Tile(pixels, black, white, read_labels(label_of[path.stem], pixels.shape))
