@@ -50,7 +50,8 @@ def dissimilarity(image: Tensor, truth: Tensor) -> Tensor:
         means, mean_squares = mean_a * mean_b, mean_a * mean_a + mean_b * mean_b
         alike = (2 * means + _C1) * (2 * (product - means) + _C2)
         similarity = alike / ((mean_squares + _C1) * (squares - mean_squares + _C2))
-        return 1 - similarity.mean()
+        mean: Tensor = similarity.mean()
+        return 1 - mean
 
 
 def _windowed(images: Tensor) -> Tensor:
@@ -68,7 +69,8 @@ def _window_matrix(like: Tensor, side: int) -> Tensor:
     distance = places - (places[: side - width + 1, None] + _WINDOW_REACH_PX)
     window = torch.exp(-(distance.to(like.dtype) ** 2) / (2 * _WINDOW_SIGMA_PX**2))
     window = window * (distance.abs() <= _WINDOW_REACH_PX)
-    return window / window.sum(dim=1, keepdim=True)
+    normalised: Tensor = window / window.sum(dim=1, keepdim=True)
+    return normalised
 
 
 IMAGE_LOSSES: dict[str, Loss] = {

@@ -67,7 +67,8 @@ def count_error(labels: Labels, truth: Labels) -> float:
 def _numbered(labels: Labels) -> NDArray[np.intp]:
     """The same objects as 1, 2, 3, ... with 0 for the background."""
     numbers, places = np.unique(labels, return_inverse=True)
-    return np.cumsum(numbers != 0)[places.reshape(labels.shape)] * (labels != 0)
+    numbered: NDArray[np.intp] = np.cumsum(numbers != 0)[places.reshape(labels.shape)] * (labels != 0)
+    return numbered
 
 
 def _count(labels: Labels) -> int:

@@ -59,7 +59,7 @@ class Segmenter(nn.Module):
             _conv(len(MAPS) + _VIEWS, settings.fine_channels), nn.GELU(), _conv(settings.fine_channels, len(MAPS))
         )
         _begin_at_zero(self.fine[-1])
-        self.to(memory_format=torch.channels_last)  # half the time on a CPU
+        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # half the time on a CPU
 
     @classmethod
     def start(cls, settings: SegmenterSettings, seed: int) -> Segmenter:
