@@ -106,18 +106,24 @@ class _Crew:
             return None
 
     def _hire(self) -> _Worker:
-        with self.lock:  # either it is hired before the others are killed, or not at all
+        why = ""
+        for _ in range(self.engine.tries):
+            worker = self._start()
+            try:
+                worker.greet()
+            except _DiedError as death:
+                self._dismiss(worker)
+                why = str(death)
+            else:
+                return worker
+        raise RunError(f"a worker process cannot be started: {why}")
+
+    def _start(self) -> _Worker:
+        with self.lock:  # either it is there before the others are killed, or it never comes to be
             if self.stopped:
                 raise _StoppedError
             worker = _Worker(self.folder, self.engine.threads)
             self.workers.add(worker)
-        try:
-            worker.greet()
-        except _DiedError as death:
-            self._dismiss(worker)
-            if self.stopped:
-                raise _StoppedError from None
-            raise RunError(f"a worker process cannot be started: {death}") from None
         return worker
 
     def _dismiss(self, worker: _Worker) -> None:

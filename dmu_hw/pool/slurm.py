@@ -74,17 +74,23 @@ class _Queue:
             time.sleep(_LOOK_S if self.engine.cluster is None else _LOOK_LOCAL_S)
 
     def _lost(self, task: Any, jobs: Sequence[Job]) -> Iterator[tuple[Job, Record]]:
-        """What an ended task still owes is submitted again, or given up."""
-        self.begun.update(job.key for job in jobs)
-        self.submit([job for job in jobs if self.begun[job.key] < self.engine.tries])
-        for job in jobs:
-            if self.begun[job.key] >= self.engine.tries:
-                why = f"task {task.job_id} ended as {task.state}"
-                yield job, give_up(job, self.folder, why, self.begun[job.key])
+        """What an ended task still owes is submitted again. The job that it was at bears the blame alone."""
+        if not jobs:
+            return
+        blamed = jobs[0]
+        self.begun[blamed.key] += 1
+        tries = self.begun[blamed.key]
+        if tries < self.engine.tries:
+            self.submit(jobs)
+        else:
+            yield blamed, give_up(blamed, self.folder, f"task {task.job_id} ended as {task.state}", tries)
+            self.submit(jobs[1:])
 
     def cancel(self) -> None:
         for task in self.owed:
             task.cancel(check=False)
+        while self.engine.cluster and not all(task.done() for task in self.owed):
+            time.sleep(_LOOK_LOCAL_S)
 
 
 class Chunk:
