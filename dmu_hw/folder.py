@@ -79,8 +79,9 @@ class Folder:
         pixels = 0
         for path in paths:
             try:
+                self._split(path)
                 pixels += math.prod(self._grid(path, picture_shape(path)))
-            except InputError:  # what cannot be opened takes no memory, and is named when it is read
+            except InputError:  # what cannot be used takes no memory, and is named when it is read
                 continue
         return pixels
 
