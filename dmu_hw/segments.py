@@ -16,9 +16,12 @@ from dmu_hw.data import BoolArray, Float32Array
 
 Int32Array = NDArray[np.int32]
 MAPS = ("foreground", "centre")
+_CENTRE_PX = 16.0
+"""What the centre map counts for beside the depth in the foreground: large objects are told apart by their outline,
+small ones by their centres."""
 _SMOOTH_PX = 2.0
 """Radius of what is smoothed away before hills are counted."""
-_SLICE, _STANDS_OUT = 0.2, 0.12
+_SLICE_PX, _STANDS_OUT_PX = 2.0, 1.2
 """Hills are cut this far below their top; one of which less than the second is left belongs to its neighbour."""
 
 
@@ -63,18 +66,19 @@ def instances(maps: Float32Array, min_area_px: int = 20) -> Int32Array:
     from skimage.segmentation import watershed  # noqa: PLC0415 - a quarter of a second, only to segment
 
     foreground = maps[0] > 0.5
-    height = ndimage.gaussian_filter(maps[1], _SMOOTH_PX) * foreground
+    landscape = ndimage.distance_transform_edt(foreground) + _CENTRE_PX * maps[1]
+    height = ndimage.gaussian_filter(landscape, _SMOOTH_PX) * foreground
     return _without_small(watershed(-height, _seeds(height, foreground), mask=foreground), min_area_px)
 
 
-def _seeds(height: Float32Array, foreground: BoolArray) -> Int32Array:
+def _seeds(height: NDArray[np.float64], foreground: BoolArray) -> Int32Array:
     """The tops of the hills, one number each, and all of a foreground that has none."""
     from skimage.morphology import reconstruction  # noqa: PLC0415 - as above
 
     coarse = height[::2, ::2]  # smooth enough, and four times as fast
-    filled = reconstruction((coarse - _SLICE).clip(min=0), coarse)
+    filled = reconstruction((coarse - _SLICE_PX).clip(min=0), coarse)
     seeds = np.zeros(foreground.shape, dtype=np.int32)
-    seeds[::2, ::2], count = ndimage.label(coarse - filled > _STANDS_OUT)
+    seeds[::2, ::2], count = ndimage.label(coarse - filled > _STANDS_OUT_PX)
     parts, number = ndimage.label(foreground)
     bare = np.ones(number + 1, dtype=np.bool_)
     bare[parts[seeds > 0]] = bare[0] = False
