@@ -16,10 +16,14 @@ if TYPE_CHECKING:
     from matplotlib.colors import Normalize
     from matplotlib.figure import Figure
 
-_NAMES = {"patterns.count": "T / frames", "patterns.camera_pixel": "d / object pixels", "schedule.seed": "seed"}
+_NAMES = {
+    "patterns.count": "T / frames",
+    "patterns.camera_pixel": "d / object pixels",
+    "optics.dye.photons_per_um2_mw_ms": "dye / photons/(µm² mW ms)",
+}
 _UNITS = {
     "mw": "mW", "ms": "ms", "s": "s", "um": "µm", "nm": "nm", "px": "px", "db": "dB", "e": "e⁻", "adu": "ADU",
-    "rad": "rad", "mj_cm2": "mJ/cm²", "photons_per_um2_mw_ms": "photons/(µm² mW ms)",
+    "rad": "rad", "mj_cm2": "mJ/cm²",
 }  # fmt: skip
 _COLOURS = "cividis"
 """Looks the same to eyes that see red and green alike, and still orders values in grey print."""

@@ -58,3 +58,8 @@ def slow_once(config: dict[str, Any], folder: Path) -> dict[str, Any]:
     if first:
         time.sleep(60)
     return {"first": first}
+
+
+def pause(config: dict[str, Any], folder: Path) -> dict[str, Any]:
+    time.sleep(0.03)
+    return {"test_mse": config["patterns"]["camera_pixel"] ** 2 / config["patterns"]["count"]}
