@@ -126,7 +126,7 @@ def _resized(image: Float32Array, grid: tuple[int, int]) -> Float32Array:
         return image
     from skimage.transform import resize  # noqa: PLC0415 - only where the grids differ
 
-    large_or_small = resize(image, grid, order=1, mode="reflect", anti_aliasing=True)  # type: ignore[no-untyped-call]
+    large_or_small = resize(image, grid, order=1, mode="reflect", anti_aliasing=True)
     return np.asarray(large_or_small, dtype=np.float32)
 
 

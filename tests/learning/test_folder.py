@@ -79,6 +79,32 @@ def two_sizes(path: Path, pixels: np.ndarray) -> None:
         file.write(pixels[:-4])
 
 
+PLACE = (
+    '<TiffData IFD="{ifd}" FirstC="{channel}" PlaneCount="1">'
+    '<UUID FileName="{name}">urn:uuid:00000000-0000-0000-0000-00000000000{channel}</UUID></TiffData>'
+)
+
+
+def part_of_several_files(pages: int) -> Write:
+    """A first OME-TIFF that names another, which is gone."""
+
+    def write(path: Path, pixels: np.ndarray) -> None:
+        height, width = pixels.shape
+        own = [PLACE.format(ifd=page, channel=page, name=path.name) for page in range(pages)]
+        places = "".join([*own, PLACE.format(ifd=0, channel=pages, name="gone.ome.tif")])
+        text = (
+            '<?xml version="1.0" encoding="UTF-8"?><OME xmlns="http://www.openmicroscopy.org/Schemas/OME/2016-06"'
+            ' UUID="urn:uuid:00000000-0000-0000-0000-000000000000"><Image ID="Image:0"><Pixels ID="Pixels:0"'
+            f' DimensionOrder="XYCZT" Type="uint8" SizeX="{width}" SizeY="{height}" SizeC="{pages + 1}" SizeZ="1"'
+            f' SizeT="1">{places}</Pixels></Image></OME>'
+        )
+        with tifffile.TiffWriter(path) as file:
+            for page in range(pages):
+                file.write(np.roll(pixels, page, 0), description=text if page == 0 else None, metadata=None)
+
+    return write
+
+
 def palette(path: Path, pixels: np.ndarray) -> None:
     Image.fromarray(pixels).convert("P").save(path)
 
@@ -132,7 +158,9 @@ KINDS: dict[str, tuple[str, int, Write]] = {
         0,
         lambda path, pixels: write_tiff(path, copies(pixels, 3, 0), ome=True, metadata={"axes": "ZYX"}),
     ),
-    "five axes": (
+    "ome of one page among several": ("ome.tif", 1, part_of_several_files(1)),
+    "ome of two pages among several": ("ome.tif", 0, part_of_several_files(2)),
+    "four axes": (
         "tif",
         0,
         lambda path, pixels: write_tiff(path, copies(copies(pixels, 3, 0), 2, 0), metadata={"axes": "CQYX"}),

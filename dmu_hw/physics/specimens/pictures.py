@@ -12,12 +12,15 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from dmu_hw.errors import InputError, Problem
+
+if TYPE_CHECKING:
+    from tifffile import TiffPage, TiffPageSeries
 
 Pixels = NDArray[Any]
 SUFFIXES = (".tif", ".tiff", ".png")
@@ -181,14 +184,17 @@ def _tiff(path: Path) -> Iterator[_Picture]:
     with tifffile.TiffFile(path) as file:
         if len(file.series) != 1:
             raise refusal(path, f"holds {len(file.series)} pictures that are not alike; one is wanted")
-        series, page = file.series[0], file.pages.first
-        if len(series.pages) > len(file.pages) or series.is_multifile:
-            raise refusal(path, "is a part of a picture in several files; a whole one is wanted")
+        page = file.pages.first
+        whole: TiffPageSeries | TiffPage = file.series[0]
+        if file.series[0].is_multifile or len(file.series[0].pages) > len(file.pages):
+            if len(file.pages) > 1:
+                raise refusal(path, "is a part of a picture in several files; a whole one is wanted")
+            whole = page  # OME-TIFFs of one plane each name one another
         if page.photometric not in (tifffile.PHOTOMETRIC.MINISBLACK, tifffile.PHOTOMETRIC.RGB):
             kind = getattr(page.photometric, "name", page.photometric)
             raise refusal(path, f"a colour or inverted picture ({kind}); one grey channel is wanted")
-        axes = "".join(axis for axis, count in zip(series.axes, series.shape, strict=True) if count > 1)
-        shape = [count for count in series.shape if count > 1]
+        axes = "".join(axis for axis, count in zip(whole.axes, whole.shape, strict=True) if count > 1)
+        shape = [count for count in whole.shape if count > 1]
         if len(shape) not in (2, 3):
             raise refusal(path, f"has {len(shape)} axes ({axes}); a plane picture is wanted")
         if len(shape) == 2:
@@ -203,8 +209,8 @@ def _tiff(path: Path) -> Iterator[_Picture]:
         kind = "colour" if page.photometric == tifffile.PHOTOMETRIC.RGB else f"{len(file.pages)} pages, axes {axes}"
 
         def read() -> Pixels:
-            whole = np.asarray(series.asarray()).squeeze()
-            return np.moveaxis(whole, across, 0) if whole.ndim == 3 else whole[np.newaxis]
+            pixels = np.asarray(whole.asarray()).squeeze()
+            return np.moveaxis(pixels, across, 0) if pixels.ndim == 3 else pixels[np.newaxis]
 
         yield _Picture((shape[0], shape[1]), count, kind, read)
 
