@@ -27,20 +27,19 @@ class Model(nn.Module):
     def __init__(self, weights: Weights, layout: Layout, device: torch.device | str = "cpu") -> None:
         super().__init__()
         self.side, self.phases = layout.camera_pixel, layout.phases
-        self.maps = nn.Parameter(torch.from_numpy(weights["maps"]))
+        self.maps = nn.Parameter(torch.from_numpy(weights["maps"].copy()))
         """(phase, pattern, pixel of the block), for signals in units of `mean_signal`."""
-        self.bias = nn.Parameter(torch.from_numpy(weights["bias"]))
+        self.bias = nn.Parameter(torch.from_numpy(weights["bias"].copy()))
         """(phase, 1, pixel of the block)."""
         self.mean_signal: Tensor
         """(phase, 1, pattern)."""
-        self.register_buffer("mean_signal", torch.from_numpy(weights["mean_signal"]))
-        self.residual: Tensor
-        self.register_buffer("residual", torch.from_numpy(weights["residual"]))
+        self.register_buffer("mean_signal", torch.from_numpy(weights["mean_signal"].copy()))
+        self.residual = bool(weights["residual"])
         normed = weights["normed.0.weight"].shape[0]
         layers = sum(key.startswith("network.") and key.endswith(".weight") for key in weights)
         widths = [weights[f"network.{2 * layer}.weight"].shape[0] for layer in range(layers - 1)]
         self.normed, self.network = _normed(normed), _network(normed, widths)
-        self.load_state_dict({key: torch.from_numpy(np.asarray(value)) for key, value in weights.items()})
+        self.load_state_dict({k: torch.from_numpy(np.asarray(v)) for k, v in weights.items() if k != "residual"})
         self.to(device)
         self.eval()
 
@@ -62,7 +61,8 @@ class Model(nn.Module):
 
     def weights(self) -> Weights:
         """What a bundle keeps."""
-        return {key: value.cpu().numpy().copy() for key, value in self.state_dict().items()}
+        own = {key: value.cpu().numpy().copy() for key, value in self.state_dict().items()}
+        return own | {"residual": np.asarray(self.residual)}
 
     def forward(self, signal: Tensor) -> Tensor:
         """(batch, pattern, y, x) in units of object pixels of brightness 1 → (batch, y, x) on the object grid."""

@@ -62,7 +62,7 @@ class Model(nn.Module):
         super().__init__()
         self.side = layout.camera_pixel
         self.linear = linear.Linear(weights, self.side)
-        state = {key: torch.from_numpy(value) for key, value in weights.items() if key not in linear.KEYS}
+        state = {key: torch.from_numpy(value.copy()) for key, value in weights.items() if key not in linear.KEYS}
         self.step_sizes = nn.Parameter(state["step_sizes"])
         self.kernels: Tensor
         self.register_buffer("kernels", state["kernels"])
