@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import IO, cast
 
 from dmu_hw.errors import RunError
-from dmu_hw.pool.jobs import Job, Record, find, give_up
+from dmu_hw.pool.jobs import Job, Record, find, give_up, path_of
 from dmu_hw.pool.settings import Local
 from dmu_hw.pool.worker import READY
 
@@ -135,6 +135,8 @@ class _Crew:
         """Try it again, after the others; it may have been too large for the company it had."""
         if self.stopped:
             return
+        for half in self.folder.glob(f".{path_of(job, self.folder).name}.*"):
+            half.unlink(missing_ok=True)  # the record that it was writing
         self.begun[job.key] += 1
         if (found := find(job, self.folder)) is not None:  # it died between writing and answering
             self.done.put((job, found))

@@ -40,6 +40,7 @@ class Ray(Settings):
     cpus: Positive = 1.0
     """That a job takes."""
     gpus: NonNegative = 0.0
+    """Of each job; parts are shared. 0: it sees none."""
     tries: Tries = 3
 
 

@@ -169,11 +169,13 @@ def test_again_runs_what_failed_and_nothing_else(tmp_path: Path) -> None:
 
 def test_a_killed_worker_costs_a_try_and_no_job(tmp_path: Path) -> None:
     jobs = [toy("mortal", deaths=2), toy("mortal", deaths=1, child=True), *squares(4)]
+    (tmp_path / f".{jobs[0].key}.json.1234").touch()  # killed while it wrote
     started = time.monotonic()
     done = {done.job.key: done for done in run(jobs, tmp_path, TWO)}
     assert time.monotonic() - started < 20  # the child of the dead held the pipe open for a minute
     assert [done[job.key].record.result for job in jobs[:2]] == [{"begun": 3}, {"begun": 2}]
     assert not any(one.failed for one in done.values())
+    assert not list(tmp_path.glob(".*"))
 
 
 def test_who_always_kills_its_worker_is_given_up(tmp_path: Path) -> None:
