@@ -22,7 +22,7 @@ from dmu_hw.errors import InputError, RunError
 from dmu_hw.pool import Done, Job, Local, Record, Slurm, find, records, run
 from dmu_hw.pool.jobs import keep, path_of
 
-TWO = Local(workers=2)
+ONE, TWO = Local(workers=1), Local(workers=2)
 
 
 @pytest.fixture(autouse=True)
@@ -98,13 +98,13 @@ def test_a_record_is_found_again_whatever_the_configuration(
     assert found.job.key != Job("some.module:other", config).key
 
 
-@pytest.mark.parametrize("damage", [b"", b"{", b'{"call": "x"}', b"\xff\xfe"])
-def test_a_damaged_result_is_made_again(tmp_path: Path, damage: bytes) -> None:
-    job = toy("square", x=3)
-    path_of(job, tmp_path).write_bytes(damage)
-    (done,) = run([job], tmp_path, TWO)
-    assert done.record.result == {"square": 9}
-    assert not done.kept
+def test_a_damaged_result_is_made_again(tmp_path: Path) -> None:
+    jobs = squares(4)
+    for job, damage in zip(jobs, (b"", b"{", b'{"call": "x"}', b"\xff\xfe"), strict=True):
+        path_of(job, tmp_path).write_bytes(damage)
+    done = list(run(jobs, tmp_path, ONE))
+    assert [one.record.result for one in done] == [{"square": x * x} for x in range(4)]
+    assert not any(one.kept for one in done)
 
 
 def test_the_result_of_another_job_under_this_name_is_no_result(tmp_path: Path) -> None:
@@ -118,36 +118,32 @@ def test_the_result_of_another_job_under_this_name_is_no_result(tmp_path: Path) 
 # ---------------------------------------------------------------- failures
 
 
-@pytest.mark.parametrize(
-    ("way", "kind", "said"),
-    [
-        ("raise", "ValueError", "no 3"),
-        ("exit", "SystemExit", "enough"),
-        ("nan", "ValueError", "not JSON compliant"),
-        ("object", "TypeError", "not JSON serializable"),
-        ("list", "TypeError", "must return a dict, not list"),
-    ],
-)
-def test_a_failure_is_kept_and_stops_nobody(tmp_path: Path, way: str, kind: str, said: str) -> None:
-    jobs = [toy("wrong", way=way, x=3), *squares(3)]
-    done = {done.job.call: done for done in run(jobs, tmp_path, TWO)}
-    assert not done["pool_toys:square"].failed
-    error = done["pool_toys:wrong"].record.error
-    assert error is not None
-    assert error.type == kind
-    assert said in error.message
-    assert "Traceback" in error.traceback
-    (kept,) = run(jobs[:1], tmp_path, TWO)
-    assert kept.kept
-    (again,) = run(jobs[:1], tmp_path, TWO, again=True)
-    assert not again.kept
+WRONG = {
+    "raise": ("ValueError", "no 3"),
+    "exit": ("SystemExit", "enough"),
+    "nan": ("ValueError", "not JSON compliant"),
+    "object": ("TypeError", "not JSON serializable"),
+    "list": ("TypeError", "must return a dict, not list"),
+}
 
 
-@pytest.mark.parametrize("call", ["pool_toys:missing", "no_such_module:square"])
-def test_a_function_that_is_not_there(tmp_path: Path, call: str) -> None:
-    (done,) = run([Job(call, {})], tmp_path, TWO)
-    assert done.record.error is not None
-    assert done.record.error.type in ("AttributeError", "ModuleNotFoundError")
+def test_failures_are_kept_and_stop_nobody(tmp_path: Path) -> None:
+    jobs = [
+        *(toy("wrong", way=way, x=3) for way in WRONG),
+        toy("missing"),
+        Job("no_such_module:square", {}),
+        *squares(3),
+    ]
+    done = {done.job.key: done.record for done in run(jobs, tmp_path, TWO)}
+    errors = [done[job.key].error for job in jobs]
+    assert errors[-3:] == [None] * 3
+    expected = [*WRONG.values(), ("AttributeError", "missing"), ("ModuleNotFoundError", "no_such_module")]
+    for error, (kind, said) in zip(errors, expected, strict=False):
+        assert error is not None
+        assert error.type == kind
+        assert said in error.message
+        assert "Traceback" in error.traceback
+    assert all(again.kept for again in run(jobs, tmp_path, TWO))
 
 
 @pytest.mark.parametrize("call", ["square", "a.b", "a:b:c", "a:", "../x:y"])
@@ -157,11 +153,15 @@ def test_a_call_that_is_none(call: str) -> None:
 
 
 def test_again_runs_what_failed_and_nothing_else(tmp_path: Path) -> None:
-    jobs = [toy("mortal", deaths=3), toy("square", x=2)]
-    assert [done.failed for done in sorted(run(jobs, tmp_path, TWO), key=lambda done: done.job.call)] == [True, False]
-    second = {done.job.call: done for done in run(jobs, tmp_path, TWO, again=True)}
+    jobs = [toy("mortal", deaths=1), toy("square", x=2)]
+    hasty = Local(workers=1, tries=1)
+    assert {done.job.call: done.failed for done in run(jobs, tmp_path, hasty)} == {
+        "pool_toys:mortal": True,
+        "pool_toys:square": False,
+    }
+    second = {done.job.call: done for done in run(jobs, tmp_path, hasty, again=True)}
     assert second["pool_toys:square"].kept
-    assert second["pool_toys:mortal"].record.result == {"begun": 4}
+    assert second["pool_toys:mortal"].record.result == {"begun": 2}
 
 
 # ---------------------------------------------------------------- workers that die
@@ -296,7 +296,7 @@ def test_two_pools_in_one_folder(tmp_path: Path) -> None:
 
 
 def test_what_is_on_disk_is_plain(tmp_path: Path) -> None:
-    (done,) = run([toy("square", x=5)], tmp_path, TWO)
+    (done,) = run([toy("square", x=5)], tmp_path, ONE)
     plain = json.loads(path_of(done.job, tmp_path).read_text())
     assert plain["config"] == {"x": 5}
     assert plain["result"] == {"square": 25}
