@@ -21,7 +21,9 @@ from dmu_hw.lmmse import Design, Statistics
 from dmu_hw.models.unrolled.optics import adjoint, image
 from dmu_hw.models.unrolled.settings import UnrolledSettings
 
-_GROUP = 4
+_GROUP_PX = 4
+_GAIN = 4.0
+"""Brings what varies in an image to about one."""
 
 
 class Block(nn.Module):
@@ -50,7 +52,7 @@ class Prior(nn.Module):
             nn.init.zeros_(parameter)
 
     def forward(self, specimen: Tensor, direction: Tensor) -> Tensor:
-        groups = functional.pixel_unshuffle(torch.stack([specimen, direction], dim=1), self.group)
+        groups = functional.pixel_unshuffle(_GAIN * torch.stack([specimen, direction], dim=1), self.group)
         added = self.head(self.blocks(self.entry(groups)).relu())
         return functional.pixel_shuffle(added, self.group)[:, 0]
 
@@ -124,4 +126,4 @@ class Model(nn.Module):
 
 
 def _group(layout: Layout) -> int:
-    return math.gcd(_GROUP, *layout.tile_px)
+    return math.gcd(_GROUP_PX, *layout.tile_px)
