@@ -45,7 +45,7 @@ class Segmenter(nn.Module):
 
     def __init__(self, settings: SegmenterSettings) -> None:
         super().__init__()
-        widths = [round(settings.channels * 1.5**level / 8) * 8 for level in range(settings.levels)]
+        widths = [settings.channels * (level + 1) for level in range(settings.levels)]
         steps = list(itertools.pairwise(widths))
         self.side = _STRIDE * 2 ** (settings.levels - 1)
         """Fields are filled up to multiples of this."""

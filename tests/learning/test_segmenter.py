@@ -47,7 +47,7 @@ def test_a_small_field_is_a_cut_of_a_large_one() -> None:
 
 @pytest.mark.parametrize(
     "settings",
-    [SMALL, SegmenterSettings(), SegmenterSettings(channels=16, blocks=3, levels=1, fine_channels=5)],
+    [SMALL, SegmenterSettings(), SegmenterSettings(channels=24, blocks=3, levels=1, fine_channels=5)],
 )
 def test_weights_alone_make_it_again(settings: SegmenterSettings) -> None:
     segmenter = stirred(settings)
@@ -95,7 +95,7 @@ def blurred(scenes: list[Scene]) -> np.ndarray:
 def test_a_moment_of_training_beats_a_threshold() -> None:
     train, held_back = [scene(k) for k in range(32)], [scene(1000 + k) for k in range(8)]
     seen, truth = torch.from_numpy(blurred(train)), torch.from_numpy(targets(np.stack([s.labels for s in train])))
-    segmenter = Segmenter.start(SegmenterSettings(channels=16, blocks=1), 0)
+    segmenter = Segmenter.start(SegmenterSettings(), 0)
     optimiser = torch.optim.Adam(segmenter.parameters(), lr=4e-3)
     for update in range(100):
         batch = torch.arange(4 * update, 4 * update + 4) % len(train)
