@@ -17,6 +17,6 @@ class SegmenterSettings(Settings):
     blocks: Annotated[int, Field(ge=1, le=16)] = 2
     """At each resolution."""
     levels: Annotated[int, Field(ge=1, le=5)] = 3
-    """How often the resolution is halved, counted from a quarter."""
+    """Resolutions: a quarter, an eighth, a sixteenth, ..."""
     fine_channels: Annotated[int, Field(ge=1, le=64)] = 8
     """Of the layer at full resolution."""
