@@ -349,6 +349,68 @@ def test_a_task_that_is_preempted_leaves_the_rest_to_another(tmp_path: Path, mon
     assert before in records(tmp_path)
 
 
+# a SLURM of four shell scripts: tasks start at once, each in a session of its own, and leave their state in a file
+COMMANDS = {
+    "sbatch": """
+id=$$; cp "$1" "$SLURM_HERE/$id.sh"
+last=$(sed -n 's/^#SBATCH --array=0-\\([0-9]*\\)%.*/\\1/p' "$1")
+export SLURM_JOB_ID=$id SLURM_NTASKS=1 SLURM_JOB_NUM_NODES=1 SLURM_NODEID=0 SLURM_PROCID=0 SLURM_LOCALID=0
+for k in $(if [[ $last ]]; then seq 0 $last; else echo alone; fi); do
+  [[ $k == alone ]] && task=$id || { task=${id}_$k; export SLURM_ARRAY_JOB_ID=$id SLURM_ARRAY_TASK_ID=$k; }
+  echo RUNNING > "$SLURM_HERE/$task"
+  setsid bash -c 'echo $$ > "$1.pid"
+    if bash "$0"; then echo COMPLETED > "$1"; else echo FAILED > "$1"; fi' \\
+    "$SLURM_HERE/$id.sh" "$SLURM_HERE/$task" > /dev/null 2>&1 < /dev/null &
+done
+echo "Submitted batch job $id"
+""",
+    "srun": 'while [[ $1 == --* ]]; do if [[ $1 == --unbuffered ]]; then shift; else shift 2; fi; done; exec "$@"',
+    "sacct": 'echo "JobID|State|NodeList"; cd "$SLURM_HERE"; for f in $(ls | grep -v "[.]"); do echo "$f|$(<$f)|"; done',
+    "scancel": 'kill -9 -- -$(cat "$SLURM_HERE/$1.pid"); echo CANCELLED > "$SLURM_HERE/$1"',
+}
+
+
+@pytest.fixture
+def slurm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder in which it keeps what was submitted."""
+    submitit = pytest.importorskip("submitit")
+    monkeypatch.setattr(submitit.SlurmJob.watcher, "_delay_s", 0.1)
+    monkeypatch.setattr("dmu_hw.pool.slurm._LOOK_S", 0.1)
+    here = tmp_path / "slurm-here"
+    here.mkdir()
+    (tmp_path / "bin").mkdir()
+    for name, text in COMMANDS.items():
+        (tmp_path / "bin" / name).write_text(f"#!/bin/bash\n{text}")
+        (tmp_path / "bin" / name).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}{os.pathsep}{os.environ['PATH']}")
+    monkeypatch.setenv("SLURM_HERE", str(here))
+    return here
+
+
+def test_slurm(tmp_path: Path, slurm: Path) -> None:
+    jobs = [toy("mortal", deaths=1), *squares(4)]
+    extra: dict[str, Any] = {"account": "mine", "exclusive": True}
+    engine = Slurm(kind="slurm", jobs_a_task=2, array_size=2, partition="gpu", cpus=2, memory_gb=4, extra=extra)
+    done = {done.job.key: done.record.result for done in run(jobs, tmp_path / "out", engine)}
+    assert [done[job.key] for job in jobs] == [{"begun": 2}, *({"square": x * x} for x in range(4))]
+    scripts = [path.read_text() for path in sorted(slurm.glob("*.sh"))]
+    assert sorted(line for text in scripts for line in text.splitlines() if "--array" in line) == [
+        "#SBATCH --array=0-1%2"
+    ]
+    assert len(scripts) == 3  # that array, the fifth job, and what the killed task left behind
+    for asked in ("partition=gpu", "cpus-per-task=2", "mem=4GB", "time=60", "account=mine", "exclusive"):
+        assert all(f"#SBATCH --{asked}\n" in text for text in scripts)
+
+
+def test_slurm_is_told_to_cancel(tmp_path: Path, slurm: Path) -> None:
+    work = run([toy("square", x=0), toy("slow_once", x=1)], tmp_path / "out", Slurm(kind="slurm"))
+    assert next(work).record.result == {"square": 0}
+    wait_until(lambda: any(tmp_path.glob("out/*/begun-*")))
+    (begun,) = tmp_path.glob("out/*/begun-*")
+    work.close()  # type: ignore[attr-defined]
+    wait_until(lambda: not alive(int(begun.name.removeprefix("begun-"))))
+
+
 def test_slurm_where_there_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("submitit")
     monkeypatch.setenv("PATH", "")
