@@ -365,7 +365,7 @@ done
 echo "Submitted batch job $id"
 """,
     "srun": 'while [[ $1 == --* ]]; do if [[ $1 == --unbuffered ]]; then shift; else shift 2; fi; done; exec "$@"',
-    "sacct": 'echo "JobID|State|NodeList"; cd "$SLURM_HERE"; for f in $(ls | grep -v "[.]"); do echo "$f|$(<$f)|"; done',
+    "sacct": 'echo "JobID|State|NodeList"; cd "$SLURM_HERE"; for f in $(ls | grep -v [.]); do echo "$f|$(<$f)|"; done',
     "scancel": 'kill -9 -- -$(cat "$SLURM_HERE/$1.pid"); echo CANCELLED > "$SLURM_HERE/$1"',
 }
 
