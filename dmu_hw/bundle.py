@@ -7,7 +7,7 @@ import json
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,6 +35,8 @@ class Header(Settings):
 
     format: int = _FORMAT
     name: str
+    task: Literal["image", "segment"] = "image"
+    """segment: the weights hold a segmenter too, and `model` makes what it looks at."""
     model: str
     """Inverse model, a plug-in of dmu_hw.models."""
     model_settings: dict[str, Any] = Field(default_factory=dict)

@@ -2,13 +2,31 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
 
-from pydantic import ConfigDict, Field, ValidationError, model_validator
+from pydantic import ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from dmu_hw.dataset import Data
 from dmu_hw.files import Count, FilePath, Name, NonNegative, Positive, Settings
+from dmu_hw.physics.optics import Optics
 from dmu_hw.physics.patterns import PatternSet, SetName
+from dmu_hw.segmenter.settings import SegmenterSettings
+
+
+class BundleStart(Settings):
+    """Begin with the patterns of a bundle."""
+
+    bundle: FilePath
+
+
+class DoseCap(Settings):
+    """The most light that patterns may let through; one frame of full light is 1."""
+
+    sum: Positive | None = None
+    """Over all frames, of the mean object pixel."""
+    peak: Count | None = None
+    """Frames in which any one object pixel may be lit."""
 
 
 class Learned(Settings):
@@ -22,22 +40,26 @@ class Learned(Settings):
     """The patterns repeat every so many camera pixels."""
     superpixel: Count = 1
     """Object pixels that switch together."""
-    start: SetName | Literal["noise"] = "hadamard"
-    """The fixed set to begin from, or noise."""
+    start: SetName | Literal["noise", "draft"] | BundleStart = "draft"
+    """Begin from a fixed set, from noise, from a bundle, or from a draft: the patterns that a linear decoder reads
+    best, found in seconds by descent from each fixed set and from noise."""
     noise: NonNegative = 0.05
-    """Spread of the first logits, where a start from a fixed set has ±0.3."""
+    """Spread of the first logits, where a start from given patterns has ±0.3."""
     frozen: bool = False
     """true: only the inverse learns."""
     parametrisation: Literal["spatial", "fourier"] = "spatial"
-    binarisation: Literal["hard", "soft"] = "hard"
+    binarisation: Literal["hard", "soft", "signed"] = "hard"
     """hard: binary from the first update on, with a straight-through gradient; soft: a sigmoid made steeper and
-    steeper."""
+    steeper; signed: any value from -1 to 1, which no mirror can show, to see how much there would be to gain."""
     slope: tuple[Positive, Positive] = (1.0, 8.0)
     """Of the sigmoid, at the first and at the last update."""
+    thresholded: bool = True
+    """false: soft patterns are judged as they are, grey; no bundle comes of them."""
+    cap: DoseCap = DoseCap()
 
     @model_validator(mode="after")
     def _can_begin(self) -> Learned:
-        if self.start != "noise":
+        if isinstance(self.start, str) and self.start not in ("noise", "draft"):
             try:
                 PatternSet(set=self.start, count=self.count, camera_pixel=self.camera_pixel)
             except ValidationError as error:
@@ -47,12 +69,45 @@ class Learned(Settings):
             raise ValueError(f"superpixel must divide the tile of {side}, given {self.superpixel}")
         return self
 
+    @property
+    def binary(self) -> bool:
+        """Whether mirrors can show them in the end."""
+        return self.binarisation == "hard" or (self.binarisation == "soft" and self.thresholded)
+
 
 class Network(Settings):
     """The inverse model to train, and its own settings."""
 
     model_config = ConfigDict(extra="allow")
     model: Annotated[str, Field(min_length=1)] = "lattice"
+
+
+class ImageTask(Settings):
+    """The specimen itself."""
+
+    kind: Literal["image"] = "image"
+
+
+class SegmentTask(Settings):
+    """Which object each pixel belongs to; their number comes out of it."""
+
+    kind: Literal["segment"]
+    stages: tuple[NonNegative, NonNegative, NonNegative] = (0.4, 0.2, 0.4)
+    """Parts of the updates: the image alone, the segmentation alone on images that stay as they are, all jointly.
+    (0, 0, 1) is straight from frames; (.5, .5, 0) is an image that is then segmented."""
+    network: SegmenterSettings = SegmenterSettings()
+    """The one behind the inverse model."""
+
+    @field_validator("stages")
+    @classmethod
+    def _some_of_it_segments(cls, stages: tuple[float, float, float]) -> tuple[float, float, float]:
+        if abs(sum(stages) - 1) > 1e-6 or stages[1] + stages[2] == 0:
+            raise ValueError(f"stages must sum to 1 and head or joint be above 0, given {stages}")
+        return stages
+
+
+Task = Annotated[ImageTask | SegmentTask, Field(discriminator="kind")]
+LossName = Literal["mse", "l1", "ssim"]
 
 
 class Variation(Settings):
@@ -79,7 +134,21 @@ class Schedule(Settings):
     validate_every: Count = 100
     patience: Count | None = None
     """Stop after so many validations without a better one."""
+    precision: Literal["auto", "single", "mixed"] = "auto"
+    """mixed: bfloat16 where it is safe; auto: mixed on a GPU, single on a CPU, which gains nothing by it."""
+    compiled: bool | None = None
+    """Whether torch compiles the inverse model; null: on a GPU."""
     seed: Annotated[int, Field(ge=0)] = 0
+
+
+@dataclass(frozen=True)
+class Stage:
+    """Updates in which the same parts learn."""
+
+    name: Literal["image", "head", "joint"]
+    first: int
+    last: int
+    """The first update that is no longer in it."""
 
 
 class Lesson(Settings):
@@ -87,17 +156,36 @@ class Lesson(Settings):
 
     kind: Literal["train"]
     name: Name
-    rig: FilePath
+    rig: FilePath | None = None
     """Whose optics are believed."""
+    optics: Optics | None = None
+    """The optics outright, in place of a rig's."""
     data: Data
     patterns: Learned
     power_mw: Positive
-    exposure_ms: Positive
+    exposure_ms: Positive | None = None
     """Of one frame."""
+    total_exposure_ms: Positive | None = None
+    """Of all T frames together, in place of exposure_ms: sets of any T then take the same time."""
+    dose_ms: Positive | None = None
+    """Of full light on the mean object pixel over all frames, in place of exposure_ms: sets of any T then give the
+    same dose, and those that light little at a time get longer frames."""
+    task: Task = ImageTask()
     network: Network = Network()
-    loss: Literal["mse", "l1"] = "mse"
+    loss: LossName | dict[LossName, Positive] = "mse"
+    """One, or a weighted sum."""
     variation: Variation = Variation()
     schedule: Schedule
+
+    @model_validator(mode="before")
+    @classmethod
+    def _one_of_each(cls, given: Any) -> Any:
+        if isinstance(given, dict):
+            for keys in (("rig", "optics"), ("exposure_ms", "total_exposure_ms", "dose_ms")):
+                found = [key for key in keys if given.get(key) is not None]
+                if len(found) != 1:
+                    raise ValueError(f"one of {', '.join(keys)} is wanted, given {' and '.join(found) or 'none'}")
+        return given
 
     @model_validator(mode="after")
     def _crops_hold_whole_tiles(self) -> Lesson:
@@ -107,3 +195,26 @@ class Lesson(Settings):
                 f"schedule.crop_px must be a multiple of the tile of {side}, given {self.schedule.crop_px}"
             )
         return self
+
+    @model_validator(mode="after")
+    def _cap_can_be_kept(self) -> Lesson:
+        patterns = self.patterns
+        capped = patterns.cap != DoseCap()
+        if capped and (patterns.frozen or not patterns.binary):
+            raise ValueError("patterns.cap is for binary patterns that learn: not with frozen, signed or grey ones")
+        return self
+
+    @property
+    def losses(self) -> dict[LossName, float]:
+        return {self.loss: 1.0} if isinstance(self.loss, str) else dict(self.loss)
+
+    @property
+    def stages(self) -> tuple[Stage, ...]:
+        """Those that have any update, in order."""
+        updates = self.schedule.updates
+        if self.task.kind == "image":
+            return (Stage("image", 0, updates),)
+        image, head, _ = self.task.stages
+        ends = (round(image * updates), round((image + head) * updates), updates)
+        found = (Stage("image", 0, ends[0]), Stage("head", ends[0], ends[1]), Stage("joint", ends[1], ends[2]))
+        return tuple(stage for stage in found if stage.first < stage.last)

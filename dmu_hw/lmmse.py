@@ -68,7 +68,8 @@ class Design:
     camera_pixel: int
     optics: Optics
     power_mw: float
-    exposure_ms: float
+    exposure_ms: float | Tensor
+    """Of one frame; with gradients where it depends on the patterns."""
     reach: int
     """Neighbours on each side that a camera pixel is decoded from."""
 
@@ -98,7 +99,8 @@ class Design:
     def noise_variance(self, signal: Tensor) -> Tensor:
         """Of a measurement with that mean signal, in units of the signal."""
         sensor = self.optics.sensor
-        per_signal = self.optics.photons_per_pixel(self.power_mw, self.exposure_ms) * sensor.quantum_efficiency
+        per_ms = self.optics.photons_per_pixel(self.power_mw, 1.0) * sensor.quantum_efficiency
+        per_signal = per_ms * self.exposure_ms
         density = self.optics.dye.background_photons_per_um2_mw_ms / self.optics.dye.photons_per_um2_mw_ms
         background = density * self.camera_pixel**2
         read_noise = sensor.read_noise_of(self.camera_pixel // self.optics.sensor_ratio)

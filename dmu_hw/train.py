@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import copy
 import math
+import time
 from collections.abc import Iterator
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Protocol, cast
@@ -14,28 +16,27 @@ import torch
 from torch import Tensor, nn
 
 from dmu_hw import plugin
-from dmu_hw.bundle import Bundle, Header, Weights
-from dmu_hw.data import PatternStack
-from dmu_hw.errors import InputError, Problem
+from dmu_hw.beginning import first_patterns, statistics_for
+from dmu_hw.bundle import Weights
+from dmu_hw.data import Layout
+from dmu_hw.errors import InputError, Problem, RunError
+from dmu_hw.exposure import Exposure, Seen
 from dmu_hw.files import Settings, content_hash
-from dmu_hw.images import Images, Split
-from dmu_hw.lesson import Lesson
+from dmu_hw.images import Crops, Images, Split
+from dmu_hw.lesson import ImageTask, Lesson, Stage
 from dmu_hw.lmmse import Design, Statistics
-from dmu_hw.physics.aligned import Aligned
-from dmu_hw.physics.forward import Forward
-from dmu_hw.physics.mirrors import LearnedPatterns
-from dmu_hw.physics.optics import FlatProfile, Optics
-from dmu_hw.physics.patterns import PatternSet
-from dmu_hw.physics.sensor import SensorModel
+from dmu_hw.losses import image_loss, segment_loss
+from dmu_hw.physics.optics import Optics
+from dmu_hw.ranks import Team
+from dmu_hw.segmenter.model import Segmenter
+from dmu_hw.segments import targets
 
-_START_LOGIT = 0.3
-_STATISTICS_SCENES = 64
-_JUDGED_AT_ONCE = 8
-Losses = {"mse": nn.functional.mse_loss, "l1": nn.functional.l1_loss}
+_AT_ONCE = 8
 
 
 class Trainable(Protocol):
-    """The promise of a model that can be trained: a torch module that starts from the linear estimate."""
+    """The promise of a model that can be trained: a torch module that starts from the linear estimate. Where it has
+    `see`, it is given what each camera pixel collects under the patterns of an update, before that update."""
 
     @classmethod
     def start(cls, settings: Any, design: Design, statistics: Statistics, seed: int) -> Weights: ...
@@ -49,148 +50,220 @@ class Progress:
 
     update: int = 0
     best_update: int = 0
-    best_mse: float = math.inf
+    best_error: float = math.inf
+    """On `val`, of the stage that it is in: squared error of the image, later the loss of the segmentation."""
     stale: int = 0
     """Validations since the best one."""
+    stage: int = 0
 
 
 class Learner:
     """Everything that learns, and everything that a checkpoint must hold."""
 
-    def __init__(self, lesson: Lesson, network: Settings, optics: Optics, images: Images, device: str = "cpu") -> None:
-        self.lesson = lesson
-        self.network = network
-        self.images = images
-        self.device = device
-        # the uneven light is divided out before the inverse sees anything
-        self.optics = optics.model_copy(update={"profile": FlatProfile()})
-        side = lesson.schedule.crop_px
-        self.forward = Forward(self.optics, (side, side), lesson.patterns.camera_pixel, device=device)
-        self.sensor = SensorModel.at(optics.sensor, lesson.patterns.camera_pixel // optics.sensor_ratio)
+    def __init__(
+        self,
+        lesson: Lesson,
+        network: Settings,
+        optics: Optics,
+        images: Images,
+        device: torch.device | str = "cpu",
+        team: Team | None = None,
+    ) -> None:
+        self.lesson, self.network, self.images = lesson, network, images
+        self.device, self.team = torch.device(device), team or Team()
+        self.exposure = Exposure(lesson, optics)
         self.generator = torch.Generator().manual_seed(lesson.schedule.seed)
-        self.patterns = self._first_patterns().to(device)
+        self.patterns = first_patterns(lesson.patterns, self.exposure, images, self.generator).to(self.device)
         self.model = self._first_model()
-        self.optimiser = torch.optim.Adam(
-            [
-                {"params": list(self.model.parameters()), "peak": lesson.schedule.learning_rate},
-                {"params": list(self.patterns.parameters()), "peak": lesson.schedule.patterns_rate},
-            ]
-        )
+        self.segmenter = self._first_segmenter()
+        self.optimiser = torch.optim.Adam(self._groups())
         self.progress = Progress()
         self.best: dict[str, Any] = {}
-
-    def _first_patterns(self) -> LearnedPatterns:
-        learned = self.lesson.patterns
-        side = learned.camera_pixel * learned.tile
-        shape = (learned.count, side // learned.superpixel, side // learned.superpixel)
-        logits = torch.randn(shape, generator=self.generator)
-        if learned.start != "noise":
-            fixed = PatternSet(set=learned.start, count=learned.count, camera_pixel=learned.camera_pixel).make()
-            masks = fixed.over((side, side))[:, :: learned.superpixel, :: learned.superpixel]
-            logits = _START_LOGIT * (2 * torch.from_numpy(masks).float() - 1) + learned.noise * logits
-        patterns = LearnedPatterns(
-            learned.count,
-            (side, side),
-            superpixel=learned.superpixel,
-            parametrisation=learned.parametrisation,
-            binarisation=learned.binarisation,
-            start=logits,
-        )
-        return patterns.requires_grad_(not learned.frozen)
+        self.image_loss = image_loss(lesson.losses)
 
     def _first_model(self) -> nn.Module:
-        lesson = self.lesson
-        found = plugin.load_class("dmu_hw.models", lesson.network.model, "Model", where="network.model", folder=Path())
+        name, lesson = self.lesson.network.model, self.lesson
+        found = plugin.load_class("dmu_hw.models", name, "Model", where="network.model", folder=Path())
         if not (issubclass(found, nn.Module) and hasattr(found, "start")):
-            raise InputError([Problem("network.model", f"{lesson.network.model!r} is computed, not trained")])
-        stack = self.stack()
-        reach = getattr(self.network, "reach", 1)
-        design = Design.of(stack, self.optics, lesson.power_mw, lesson.exposure_ms, reach)
-        statistics = Statistics.of(self.images.squares(design.torus_px(), _STATISTICS_SCENES))
+            raise InputError([Problem("network.model", f"{name!r} is computed, not trained")])
+        design = self.design(getattr(self.network, "reach", 1))
+        statistics = statistics_for(design, self.images)
         weights = cast("type[Trainable]", found).start(self.network, design, statistics, lesson.schedule.seed)
-        return cast("nn.Module", cast("Any", found)(weights, stack.layout, self.device))
+        model = cast("nn.Module", cast("Any", found)(weights, self.layout, self.device))
+        wanted = lesson.schedule.compiled
+        if wanted or (wanted is None and self.device.type == "cuda"):
+            model.compile()
+        return model
 
-    def stack(self) -> PatternStack:
-        """The patterns as they would go onto the mirrors now."""
-        return PatternStack(self.lesson.name, self.patterns.masks(), self.lesson.patterns.camera_pixel)
+    def _first_segmenter(self) -> Segmenter | None:
+        task = self.lesson.task
+        if isinstance(task, ImageTask):
+            return None
+        return Segmenter.start(task.network, self.lesson.schedule.seed).to(self.device)
+
+    def _groups(self) -> list[dict[str, Any]]:
+        schedule = self.lesson.schedule
+        groups = [
+            {"params": list(self.model.parameters()), "peak": schedule.learning_rate, "part": "model"},
+            {"params": list(self.patterns.parameters()), "peak": schedule.patterns_rate, "part": "patterns"},
+        ]
+        if self.segmenter is not None:
+            parameters = list(self.segmenter.parameters())
+            groups.append({"params": parameters, "peak": schedule.learning_rate, "part": "segmenter"})
+        return groups
+
+    @property
+    def layout(self) -> Layout:
+        return self.exposure.layout
+
+    @property
+    def stage(self) -> Stage:
+        """The one that it is in."""
+        return self.lesson.stages[self.progress.stage]
+
+    def advance(self) -> None:
+        """On to the next stage, in which other things count."""
+        self.progress.stage += 1
+        self.progress.best_error, self.progress.stale = math.inf, 0
+
+    @property
+    def exhausted(self) -> bool:
+        """Whether nothing has got better for as long as the schedule is patient."""
+        patience = self.lesson.schedule.patience
+        return patience is not None and self.progress.stale >= patience
+
+    @torch.no_grad()
+    def shown(self) -> Tensor:
+        """The patterns of one tile as they are judged: as the mirrors show them, or what no mirror could show."""
+        if self.lesson.patterns.binary:
+            return torch.from_numpy(self.patterns.masks()).to(self.device, torch.float32)
+        return self.patterns(self.lesson.patterns.slope[1] if self.patterns.binarisation == "soft" else 1.0).detach()
+
+    def design(self, reach: int) -> Design:
+        """What a linear estimate from the present patterns is computed for."""
+        return self.exposure.design(self.shown().cpu().double(), reach)
 
     # ---------------------------------------------------------------- one update
 
     def step(self) -> float:
         """One batch; returns its loss."""
-        lesson, schedule = self.lesson, self.lesson.schedule
+        stage, schedule = self.stage, self.lesson.schedule
+        rate = _rate(self.progress.update - stage.first, schedule.warmup, stage.last - stage.first)
         for group in self.optimiser.param_groups:
-            group["lr"] = group["peak"] * _rate(self.progress.update, schedule.warmup, schedule.updates)
-        specimen = self.images.crops("train", schedule.batch, schedule.crop_px, self.generator).images.to(self.device)
-        self.model.train()
-        estimate = self.model(self._signal(specimen, self.patterns(self._slope()), vary=True))
-        loss: Tensor = Losses[lesson.loss](estimate, specimen)
+            learns = stage.name == "joint" or (group["part"] == "segmenter") == (stage.name == "head")
+            group["lr"] = group["peak"] * rate if learns else 0.0
+        crops = self.images.crops("train", schedule.batch, schedule.crop_px, self.generator)
+        noise = torch.Generator().manual_seed(int(torch.randint(2**62, (), generator=self.generator)) + self.team.rank)
+        self.model.train(stage.name != "head")
+        loss = self._loss(stage, self._share(crops), noise)
         self.optimiser.zero_grad()
         torch.autograd.backward(loss)
+        self.team.average(parameter for group in self.optimiser.param_groups for parameter in group["params"])
         self.optimiser.step()
         self.progress.update += 1
-        return float(loss.detach())
+        told = float(loss.detach())
+        if not math.isfinite(told):
+            raise RunError(f"training ran away at update {self.progress.update}: a smaller learning_rate may help")
+        return told
+
+    def _share(self, crops: Crops) -> Crops:
+        labels = None if crops.labels is None else self.team.part(crops.labels)
+        return Crops(self.team.part(crops.images).to(self.device), labels)
+
+    def _loss(self, stage: Stage, crops: Crops, noise: torch.Generator) -> Tensor:
+        with torch.set_grad_enabled(stage.name != "head"), self._precision():
+            seen = self.exposure.varied(crops.images, self.patterns(self._slope()), self.lesson.variation, noise)
+            estimate = self.estimate(seen)
+        if stage.name == "image":
+            return self.image_loss(estimate.float(), crops.images)
+        with self._precision():
+            maps = self.maps(estimate)
+        return segment_loss(maps.float(), _targets(crops).to(self.device))
+
+    def _precision(self) -> AbstractContextManager[Any]:
+        wanted = self.lesson.schedule.precision
+        mixed = wanted == "mixed" or (wanted == "auto" and self.device.type == "cuda")
+        return torch.autocast(self.device.type, torch.bfloat16) if mixed else nullcontext()
 
     def _slope(self) -> float:
         low, high = self.lesson.patterns.slope
+        if self.patterns.binarisation == "signed":
+            return 1.0
         return low + (high - low) * self.progress.update / self.lesson.schedule.updates
 
-    def _signal(self, specimen: Tensor, tile: Tensor, *, vary: bool) -> Tensor:
-        """What the inverse is given for a specimen: noise with gradients, and whatever varies."""
-        lesson, variation = self.lesson, self.lesson.variation
-        power_mw, exposure_ms = lesson.power_mw, lesson.exposure_ms
-        light, offset_adu = 1.0, 0.0
-        if vary:
-            draws = torch.randn(4, generator=self.generator).tolist()
-            light = math.exp(variation.photons * draws[0])
-            offset_adu = variation.offset_adu * draws[1]
-            if variation.shift_px:
-                tile = shifted(tile, variation.shift_px * draws[2], variation.shift_px * draws[3])
-        signal = Aligned(self.forward, tile, power_mw).image(specimen)
-        photons = self.forward.photons(signal, power_mw * light, exposure_ms)
-        noise = self.sensor.surrogate(photons.cpu(), self.generator).to(self.device) if vary else self._drawn(photons)
-        dark, one = (float(self.forward.photons(torch.tensor(value), power_mw, exposure_ms)) for value in (0.0, 1.0))
-        return (self.sensor.to_photons(noise + offset_adu) - dark) / (one - dark)
+    def estimate(self, seen: Seen) -> Tensor:
+        """(batch, y, x) on the object grid."""
+        if hasattr(self.model, "see") and seen.kernels is not None:
+            cast("Any", self.model).see(seen.kernels)
+        image: Tensor = self.model(seen.signal)
+        return image
 
-    def _drawn(self, photons: Tensor) -> Tensor:
-        """Exact Poisson noise, the same in every validation."""
-        generator = torch.Generator().manual_seed(self.lesson.schedule.seed + 1)
-        return self.sensor.draw(photons.cpu(), generator).to(photons)
+    def maps(self, estimate: Tensor) -> Tensor:
+        """Logits of the segmentation, (batch, map, y, x)."""
+        assert self.segmenter is not None  # noqa: S101 - only asked of those who segment
+        maps: Tensor = self.segmenter(estimate)
+        return maps
 
     # ---------------------------------------------------------------- judging
 
     @torch.no_grad()
-    def mse(self, split: Split) -> float:
-        """Mean squared error on the middle of every image: exact noise, patterns as the mirrors show them."""
+    def frames(self, split: Split) -> Iterator[tuple[Crops, Seen]]:
+        """The middles of all images of a split and what the inverse is given of them, a few at a time: exact noise,
+        always the same, and patterns as they are judged."""
+        generator = torch.Generator().manual_seed(self.lesson.schedule.seed + 1)
+        tile, middles = self.shown(), self.images.middles(split, self.lesson.schedule.crop_px)
+        for first in range(0, len(middles.images), _AT_ONCE):
+            crops = middles.part(first, first + _AT_ONCE)
+            yield crops, self.exposure.drawn(crops.images.to(self.device), tile, generator)
+
+    @torch.no_grad()
+    def judged(self, split: Split) -> Iterator[tuple[Crops, Tensor]]:
+        """The same with their estimates."""
         self.model.eval()
-        tile = torch.from_numpy(self.patterns.masks()).to(self.device, torch.float32)
-        images = self.images.middles(split, self.lesson.schedule.crop_px).images.to(self.device)
-        errors = []
-        for first in range(0, len(images), _JUDGED_AT_ONCE):
-            part = images[first : first + _JUDGED_AT_ONCE]
-            estimate = self.model(self._signal(part, tile, vary=False))
-            errors.extend((estimate - part).square().mean(dim=(1, 2)).tolist())
+        for crops, seen in self.frames(split):
+            yield crops, self.estimate(seen)
+
+    @torch.no_grad()
+    def error(self, split: Split) -> float:
+        """What the present stage makes small."""
+        errors: list[float] = []
+        for crops, estimate in self.judged(split):
+            if self.stage.name == "image":
+                errors.extend((estimate.cpu() - crops.images).square().mean(dim=(1, 2)).tolist())
+            else:
+                maps = self.maps(estimate).float().cpu()
+                errors.extend([float(segment_loss(maps, _targets(crops)))] * len(estimate))
         return float(np.mean(errors))
 
     def validate(self) -> float:
         """Judge on `val`, keep the best; returns the error."""
-        error, progress = self.mse("val"), self.progress
-        if error < progress.best_mse:
-            progress.best_mse, progress.best_update, progress.stale = error, progress.update, 0
-            self.best = copy.deepcopy({"model": self.model.state_dict(), "patterns": self.patterns.state_dict()})
+        error, progress = self.team.agree(self.error("val")), self.progress
+        if error < progress.best_error:
+            progress.best_error, progress.best_update, progress.stale = error, progress.update, 0
+            self.best = copy.deepcopy(self._parts())
         else:
             progress.stale += 1
         return error
 
+    def take_best(self) -> None:
+        """Go back to the best that was seen."""
+        for name, part in self._modules().items():
+            part.load_state_dict(self.best[name])
+
     # ---------------------------------------------------------------- in and out
+
+    def _modules(self) -> dict[str, nn.Module]:
+        found = {"model": self.model, "patterns": self.patterns}
+        return found if self.segmenter is None else found | {"segmenter": self.segmenter}
+
+    def _parts(self) -> dict[str, Any]:
+        return {name: part.state_dict() for name, part in self._modules().items()}
 
     def state(self) -> dict[str, Any]:
         """All that must survive a kill for the rest to go on bit for bit."""
-        return {
+        return self._parts() | {
             "lesson": content_hash(self.lesson),
             "images": self.images.hash,
-            "model": self.model.state_dict(),
-            "patterns": self.patterns.state_dict(),
             "optimiser": self.optimiser.state_dict(),
             "generator": self.generator.get_state(),
             "progress": asdict(self.progress),
@@ -201,64 +274,70 @@ class Learner:
         """Go on where a checkpoint was made."""
         if state["lesson"] != content_hash(self.lesson) or state["images"] != self.images.hash:
             raise InputError("the checkpoint belongs to another protocol or other images")
-        self.model.load_state_dict(state["model"])
-        self.patterns.load_state_dict(state["patterns"])
+        for name, part in self._modules().items():
+            part.load_state_dict(state[name])
         self.optimiser.load_state_dict(state["optimiser"])
         self.generator.set_state(state["generator"])
         self.progress = Progress(**state["progress"])
         self.best = state["best"]
 
-    def bundle(self) -> Bundle:
-        """The best so far, with its errors on the test split."""
-        self.model.load_state_dict(self.best["model"])
-        self.patterns.load_state_dict(self.best["patterns"])
-        lesson, stack = self.lesson, self.stack()
-        metrics = {"val_mse": self.progress.best_mse, "test_mse": self.mse("test")}
-        lit = float(stack.masks.mean(axis=(1, 2)).sum())
-        header = Header(
-            name=lesson.name,
-            model=lesson.network.model,
-            model_settings=self.network.model_dump(mode="json"),
-            patterns_name=stack.name,
-            pattern_hashes=stack.hashes,
-            tile_px=stack.tile_px,
-            camera_pixel=stack.camera_pixel,
-            optics=self.optics,
-            power_mw=lesson.power_mw,
-            exposure_ms=lesson.exposure_ms,
-            dose_mj_cm2=self.optics.dose_mj_cm2(lesson.power_mw, lesson.exposure_ms) * lit,
-            trained_on=f"images {self.images.hash[:16]}, {self.progress.best_update} updates",
-            metrics=metrics,
-            command="dmu train",
-        )
-        return Bundle(header, stack, cast("Trainable", self.model).weights())
+
+@dataclass(frozen=True)
+class Line:
+    """One line of the log."""
+
+    update: int
+    stage: str
+    val_error: float
+    loss: float | None
+    """Mean over the updates since the last line."""
+    per_update_s: float | None
+    """With its share of this validation."""
 
 
-def learn(learner: Learner) -> Iterator[dict[str, float]]:
-    """Train to the end of the schedule or until nothing gets better; yields a line for the log at each validation."""
-    schedule, progress = learner.lesson.schedule, learner.progress
-    losses: list[float] = []
-    if progress.update == 0:
-        # what training cannot better, it must not end behind
-        yield {"update": 0, "val_mse": learner.validate()}
-    while progress.update < schedule.updates:
-        losses.append(learner.step())
-        if progress.update % schedule.validate_every == 0 or progress.update == schedule.updates:
-            error = learner.validate()
-            yield {"update": progress.update, "loss": float(np.mean(losses)), "val_mse": error}
-            losses.clear()
-            if schedule.patience is not None and progress.stale >= schedule.patience:
-                return
+def learn(learner: Learner) -> Iterator[Line]:
+    """Train to the end of the schedule; yields a line at each validation. What was best in a stage is what the next one
+    begins with, and what the learner holds in the end."""
+    progress = learner.progress
+    watch = _Watch(learner)
+    while True:
+        stage = learner.stage
+        if math.isinf(progress.best_error):
+            # what training cannot better, it must not end behind
+            yield watch.line()
+        while progress.update < stage.last:
+            watch.losses.append(learner.step())
+            if progress.update % learner.lesson.schedule.validate_every == 0 or progress.update == stage.last:
+                yield watch.line()
+                if learner.exhausted:
+                    progress.update = stage.last
+        learner.take_best()
+        if stage == learner.lesson.stages[-1]:
+            return
+        learner.advance()
 
 
-def shifted(tile: Tensor, dx_px: float, dy_px: float) -> Tensor:
-    """A periodic tile moved by parts of a pixel, by the phases of its spectrum."""
-    rows, columns = tile.shape[-2:]
-    fy = torch.fft.fftfreq(rows, device=tile.device)[:, None]
-    fx = torch.fft.rfftfreq(columns, device=tile.device)[None, :]
-    phase = torch.exp(-2j * math.pi * (fy * dy_px + fx * dx_px))
-    moved: Tensor = torch.fft.irfft2(torch.fft.rfft2(tile) * phase, s=(rows, columns))
-    return moved
+class _Watch:
+    """Losses and seconds since the last line."""
+
+    def __init__(self, learner: Learner) -> None:
+        self.learner = learner
+        self.losses: list[float] = []
+        self.since = time.perf_counter()
+
+    def line(self) -> Line:
+        """Validate, and start anew."""
+        error, update, stage = self.learner.validate(), self.learner.progress.update, self.learner.stage.name
+        now, count = time.perf_counter(), len(self.losses)
+        loss, per_update_s = (float(np.mean(self.losses)), (now - self.since) / count) if count else (None, None)
+        self.losses, self.since = [], now
+        return Line(update, stage, error, loss, per_update_s)
+
+
+def _targets(crops: Crops) -> Tensor:
+    if crops.labels is None:
+        raise InputError("segmentation needs labels with its images")
+    return torch.from_numpy(targets(crops.labels.numpy()))
 
 
 def _rate(update: int, warmup: int, updates: int) -> float:

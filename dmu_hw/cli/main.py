@@ -33,6 +33,9 @@ ProtocolFile = Annotated[
 RigOption = Annotated[
     Path | None, typer.Option("--rig", metavar="RIG", help="A rig YAML to use instead of the one the protocol names.")
 ]
+DeviceOption = Annotated[
+    str, typer.Option("--device", metavar="DEVICE", help="auto (a GPU where there is one), cpu, cuda, cuda:1, …")
+]
 RunArgument = Annotated[
     Path, typer.Argument(metavar="RUN", help="A run folder, such as runs/20260131T120000-quickstart.")
 ]
@@ -108,16 +111,17 @@ def train(
     resume: Annotated[
         Path | None, typer.Option("--resume", metavar="FOLDER", help="Go on with a training that was cut.")
     ] = None,
+    device: DeviceOption = "auto",
     json: Json = False,
 ) -> None:
     """Learn patterns and their inverse; leave a bundle.
 
-    A checkpoint and a line of the log are kept at each validation.
+    A checkpoint and a line of the log are kept at each validation. Under torchrun all its processes share each batch.
     """
     with Output(as_json=json) as output:
         from dmu_hw.cli.learn import train_lesson  # noqa: PLC0415
 
-        train_lesson(protocol, out, resume, output)
+        train_lesson(protocol, out, resume, device, output)
 
 
 @app.command()

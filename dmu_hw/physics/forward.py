@@ -95,7 +95,7 @@ class Forward:
         back = blur_adjoint(spread(frames, self.camera_pixel), self.emission)
         return (back * illumination[None]).sum(dim=1)
 
-    def photons(self, signal: Tensor, power_mw: float, exposure_ms: float) -> Tensor:
+    def photons(self, signal: Tensor, power_mw: float, exposure_ms: float | Tensor) -> Tensor:
         """Mean photons on camera pixels for a signal from `image`, background included."""
         area_um2 = self.pixel_um**2
         per_signal = self.optics.dye.photons_per_um2_mw_ms * area_um2 * power_mw * exposure_ms

@@ -13,14 +13,16 @@ import torch
 from dmu_hw.checkpoint import load_state, save_state
 from dmu_hw.dataset import ScenesData
 from dmu_hw.errors import InputError
+from dmu_hw.exposure import shifted
 from dmu_hw.images import Images
+from dmu_hw.judging import bundled
 from dmu_hw.lesson import Learned, Lesson, Network, Schedule, Variation
 from dmu_hw.models.lattice import Settings as Lattice
 from dmu_hw.models.ridge import Model as Ridge
 from dmu_hw.physics.optics import Dye, GaussianPsf, Mirrors, Optics
 from dmu_hw.physics.specimens import Nuclei
 from dmu_hw.reconstruct import Reconstructor, Window
-from dmu_hw.train import Learner, learn, shifted
+from dmu_hw.train import Learner, learn
 
 OPTICS = Optics(
     object_pixel_um=0.325,
@@ -35,7 +37,7 @@ IMAGES = Images.load(DATA, OPTICS.object_pixel_um)
 
 
 def lesson(updates: int = 30, variation: Variation | None = None, **patterns: Any) -> Lesson:
-    learned = {"count": 4, "camera_pixel": 8} | patterns
+    learned = {"count": 4, "camera_pixel": 8, "start": "hadamard"} | patterns
     return Lesson(
         kind="train",
         name="test",
@@ -57,7 +59,7 @@ def learner(what: Lesson) -> Learner:
 def test_it_begins_exactly_at_the_linear_estimate(tile: int) -> None:
     started = learner(lesson(tile=tile))
     weights = started.model.weights()  # type: ignore[operator]
-    linear = Ridge({key: weights[key] for key in ("mean", "mean_signal", "estimators")}, started.stack().layout)
+    linear = Ridge({key: weights[key] for key in ("mean", "mean_signal", "estimators")}, started.layout)
     signal = torch.rand(2, 4, 8, 8, generator=torch.Generator().manual_seed(0)) * 20
     started.model.eval()
     assert torch.equal(started.model(signal), linear(signal))
@@ -66,12 +68,12 @@ def test_it_begins_exactly_at_the_linear_estimate(tile: int) -> None:
 @pytest.mark.parametrize("patterns", [{}, {"frozen": True}, {"superpixel": 2, "start": "noise"}])
 def test_it_gets_better_than_where_it_began(patterns: dict[str, Any]) -> None:
     started = learner(lesson(80, **patterns))
-    before, masks = started.mse("val"), started.patterns.masks()
+    before, masks = started.error("val"), started.patterns.masks()
     lines = list(learn(started))
-    assert [line["update"] for line in lines] == list(range(0, 81, 10))
-    bundle = started.bundle()
-    assert lines[0]["val_mse"] == before
-    assert bundle.header.metrics["val_mse"] < before
+    assert [line.update for line in lines] == list(range(0, 81, 10))
+    bundle = bundled(started)
+    assert lines[0].val_error == before
+    assert started.progress.best_error == started.error("val") < before
     if patterns.get("frozen"):
         assert np.array_equal(masks, bundle.patterns.masks)
 
@@ -80,9 +82,9 @@ def test_it_gets_better_than_where_it_began(patterns: dict[str, Any]) -> None:
 def test_it_never_ends_behind_where_it_began(patterns: dict[str, Any]) -> None:
     """Whatever the steps in between do, the best set of patterns that was seen on `val` is kept."""
     started = learner(lesson(20, **patterns))
-    before = started.mse("val")
+    before = started.error("val")
     list(learn(started))
-    assert started.bundle().header.metrics["val_mse"] <= before
+    assert started.error("val") <= before
 
 
 def test_patterns_do_learn() -> None:
@@ -101,7 +103,7 @@ def test_a_training_that_was_killed_goes_on_bit_for_bit(tmp_path: Path) -> None:
     resumed = learner(what)
     resumed.restore(load_state(tmp_path / "state"))
     list(learn(resumed))
-    assert resumed.bundle().hash == whole.bundle().hash
+    assert bundled(resumed).hash == bundled(whole).hash
 
 
 def test_a_checkpoint_of_something_else_is_refused() -> None:
@@ -112,7 +114,7 @@ def test_a_checkpoint_of_something_else_is_refused() -> None:
 def test_a_bundle_gives_what_the_learner_gave(tmp_path: Path) -> None:
     started = learner(lesson(20))
     list(learn(started))
-    bundle = started.bundle()
+    bundle = bundled(started)
     bundle.save(tmp_path / "x.dmu")
     loaded = type(bundle).load(tmp_path / "x.dmu")
     window = Window(OPTICS, (64, 64), (0.0, 0.0), 1.0, 1.0)

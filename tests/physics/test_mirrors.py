@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
 from dmu_hw.physics.dye import bleached, saturated
-from dmu_hw.physics.mirrors import LearnedPatterns, leak, soft, straight_through
+from dmu_hw.physics.mirrors import LearnedPatterns, capped, leak, soft, straight_through
 from dmu_hw.physics.optics import Dye
 
 
 @pytest.mark.parametrize("parametrisation", ["spatial", "fourier"])
 @pytest.mark.parametrize("superpixel", [1, 2, 4])
 def test_hard_patterns_are_binary_and_equal_their_masks(parametrisation: str, superpixel: int) -> None:
-    learned = LearnedPatterns(3, (16, 8), superpixel=superpixel, parametrisation=parametrisation)  # type: ignore[arg-type]
+    start = torch.randn(3, 16 // superpixel, 8 // superpixel, generator=torch.Generator().manual_seed(2))
+    learned = LearnedPatterns(start, superpixel=superpixel, parametrisation=parametrisation)  # type: ignore[arg-type]
     shown = learned()
     assert set(shown.unique().tolist()) <= {0.0, 1.0}
     assert torch.equal(shown.detach().bool(), torch.from_numpy(learned.masks()))
@@ -23,7 +26,7 @@ def test_hard_patterns_are_binary_and_equal_their_masks(parametrisation: str, su
 
 def test_both_parametrisations_begin_at_the_same_patterns() -> None:
     start = torch.randn(2, 8, 8, generator=torch.Generator().manual_seed(4))
-    spatial, fourier = (LearnedPatterns(2, (8, 8), parametrisation=p, start=start) for p in ("spatial", "fourier"))  # type: ignore[arg-type]
+    spatial, fourier = (LearnedPatterns(start, parametrisation=p) for p in ("spatial", "fourier"))  # type: ignore[arg-type]
     torch.testing.assert_close(fourier.logits(), start)
     assert (spatial.masks() == fourier.masks()).all()
 
@@ -41,7 +44,8 @@ def test_the_straight_through_gradient_is_the_sigmoids() -> None:
 def test_descent_finds_a_pattern(parametrisation: str) -> None:
     """Ask for a given pattern by least squares: descent through the straight-through gradient gets there."""
     wanted = (torch.rand(1, 8, 8, generator=torch.Generator().manual_seed(9)) > 0.5).float()
-    learned = LearnedPatterns(1, (8, 8), parametrisation=parametrisation, generator=torch.Generator().manual_seed(1))  # type: ignore[arg-type]
+    start = torch.randn(1, 8, 8, generator=torch.Generator().manual_seed(1))
+    learned = LearnedPatterns(start, parametrisation=parametrisation)  # type: ignore[arg-type]
     optimiser = torch.optim.Adam(learned.parameters(), lr=0.1)
     for _ in range(150):
         optimiser.zero_grad()
@@ -54,9 +58,33 @@ def test_leakage_lifts_the_dark_and_keeps_the_bright() -> None:
     assert leak(torch.tensor([0.0, 0.5, 1.0]), 0.1).tolist() == pytest.approx([0.1, 0.55, 1.0])
 
 
-def test_an_odd_superpixel_is_refused() -> None:
-    with pytest.raises(ValueError, match="super-pixel 3"):
-        LearnedPatterns(1, (8, 8), superpixel=3)
+@given(
+    st.integers(1, 6),
+    st.integers(1, 6),
+    st.floats(0.01, 6),
+    st.integers(0, 1000),
+    st.sampled_from(["spatial", "fourier"]),
+)
+def test_a_cap_on_light_is_kept(count: int, peak: int, most: float, seed: int, parametrisation: str) -> None:
+    start = torch.randn(count, 6, 5, generator=torch.Generator().manual_seed(seed)) + 1
+    learned = LearnedPatterns(start, parametrisation=parametrisation, sum_lit=most, peak_lit=peak)  # type: ignore[arg-type]
+    masks = learned.masks()
+    assert masks.sum(axis=0).max() <= peak
+    assert masks.mean(axis=(1, 2)).sum() <= most
+    assert torch.equal(learned().detach().bool(), torch.from_numpy(masks))
+
+
+def test_a_cap_leaves_the_largest_and_one_that_is_kept_anyway_changes_nothing() -> None:
+    start = torch.tensor([[[3.0, -1.0]], [[2.0, 1.0]], [[-1.0, 4.0]]])
+    assert LearnedPatterns(start, peak_lit=1).masks().tolist() == [[[True, False]], [[False, False]], [[False, True]]]
+    assert LearnedPatterns(start, sum_lit=1.0).masks().sum() == 2
+    assert torch.equal(capped(start, 3.0, 3), start)
+
+
+def test_signed_patterns_go_both_ways() -> None:
+    assert LearnedPatterns(torch.tensor([[[-9.0, 0.0, 9.0]]]), binarisation="signed")().tolist() == [
+        [pytest.approx([-1.0, 0.0, 1.0], abs=1e-6)]
+    ]
 
 
 def test_saturation_halves_at_its_power_and_bleaching_falls_to_1_over_e() -> None:
