@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -155,6 +156,15 @@ def statistics(size: int) -> Statistics:
     if size not in _STATISTICS:
         _STATISTICS[size] = Statistics.of(image.numpy() for image in specimens(12, size))
     return _STATISTICS[size]
+
+
+@pytest.fixture(autouse=True)
+def _one_thread() -> Iterator[None]:
+    """Such small tensors gain nothing by more, and lose much where cores are busy."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
 
 
 @pytest.fixture(params=[(name, tile) for name in NAMES for tile in (1, 2)], ids=lambda param: f"{param[0]}-{param[1]}")
