@@ -102,7 +102,7 @@ def _draft(learned: Learned, exposure: Exposure, images: Images, generator: torc
 
 def _fixed_sets(learned: Learned) -> dict[str, Tensor]:
     """Masks of all regular sets that there are with this T and d."""
-    found = {}
+    found: dict[str, Tensor] = {}
     for name in _REGULAR:
         try:
             found[name] = _fixed(learned, name)

@@ -59,7 +59,7 @@ class Learned(Settings):
 
     @model_validator(mode="after")
     def _can_begin(self) -> Learned:
-        if isinstance(self.start, str) and self.start not in ("noise", "draft"):
+        if isinstance(self.start, str) and self.start != "noise" and self.start != "draft":  # noqa: PLR1714 - for mypy
             try:
                 PatternSet(set=self.start, count=self.count, camera_pixel=self.camera_pixel)
             except ValidationError as error:

@@ -27,7 +27,7 @@ class Logbook:
         if importlib.util.find_spec("tensorboard") is not None:
             from torch.utils.tensorboard import SummaryWriter  # noqa: PLC0415 - an extra
 
-            board = SummaryWriter(str(folder / "tensorboard"))  # type: ignore[no-untyped-call]
+            board = SummaryWriter(str(folder / "tensorboard"))
         return cls(open(folder / "log.jsonl", "a", encoding="utf-8"), board)
 
     def __enter__(self) -> Logbook:

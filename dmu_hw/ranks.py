@@ -49,7 +49,7 @@ class Team:
         together = torch.cat([gradient.flatten() for gradient in gradients])
         distributed.all_reduce(together)
         together /= self.size
-        for gradient, mean in zip(gradients, together.split([g.numel() for g in gradients]), strict=True):
+        for gradient, mean in zip(gradients, torch.split(together, [g.numel() for g in gradients]), strict=True):
             gradient.copy_(mean.view_as(gradient))
 
     def agree(self, value: float) -> float:

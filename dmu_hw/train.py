@@ -79,7 +79,7 @@ class Learner:
         self.optimiser = torch.optim.Adam(self._groups())
         self.progress = Progress()
         self.best: dict[str, Any] = {}
-        self.image_loss = image_loss(lesson.losses)
+        self.image_loss = image_loss({str(name): weight for name, weight in lesson.losses.items()})
 
     def _first_model(self) -> nn.Module:
         name, lesson = self.lesson.network.model, self.lesson
@@ -137,7 +137,8 @@ class Learner:
         """The patterns of one tile as they are judged: as the mirrors show them, or what no mirror could show."""
         if self.lesson.patterns.binary:
             return torch.from_numpy(self.patterns.masks()).to(self.device, torch.float32)
-        return self.patterns(self.lesson.patterns.slope[1] if self.patterns.binarisation == "soft" else 1.0).detach()
+        grey: Tensor = self.patterns(self.lesson.patterns.slope[1] if self.patterns.binarisation == "soft" else 1.0)
+        return grey
 
     def design(self, reach: int) -> Design:
         """What a linear estimate from the present patterns is computed for."""

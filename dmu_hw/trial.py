@@ -83,6 +83,9 @@ def _keep(learner: Learner, folder: Path) -> None:
             estimates.extend(estimate.cpu().numpy())
             if len(truths) >= _SAMPLES:
                 break
-    arrays = {"truth": np.stack(truths[:_SAMPLES]), "estimate": np.stack(estimates[:_SAMPLES])}
-    arrays["patterns"] = learner.shown().cpu().numpy()
-    np.savez_compressed(folder / SAMPLES, **{key: value.astype(np.float16) for key, value in arrays.items()})
+    np.savez_compressed(
+        folder / SAMPLES,
+        truth=np.stack(truths[:_SAMPLES]).astype(np.float16),
+        estimate=np.stack(estimates[:_SAMPLES]).astype(np.float16),
+        patterns=learner.shown().cpu().numpy().astype(np.float16),
+    )

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from dmu_hw.cli.learn import open_course
+from dmu_hw.cli.learn import read_course
 from dmu_hw.cli.output import DONE, FAILED, REFUSED, Output
 from dmu_hw.cli.runs import known_run
 from dmu_hw.cli.session import load_bundle, load_instrument, open_session
@@ -56,7 +56,7 @@ def _checked(path: Path) -> tuple[str, Rig | None]:
     if kind == "run":
         return "a protocol", open_session(path).rig
     if kind == "train":
-        course = open_course(path)
+        course = read_course(path)
         return f"a training of {course.lesson.schedule.updates} updates", None
     allowed = ", ".join(SCHEMAS)
     given = "is missing" if kind is None else f"is {str(kind)[:60]!r}"

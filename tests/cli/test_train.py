@@ -78,10 +78,10 @@ def test_a_training_that_was_cut_goes_on(
             if len(kept) == 2:
                 raise KeyboardInterrupt
 
-        from dmu_hw.cli import learn
+        from dmu_hw.logbook import Logbook
 
-        keep = learn._keep
-        cut.setattr(learn, "_keep", stop_after_two)
+        keep = Logbook.write
+        cut.setattr(Logbook, "write", stop_after_two)
         stopped = dmu("train", path, "--out", tmp_path / "cut", "--json")
     assert stopped.status == 1
     folder = stopped.told["folder"]
@@ -98,7 +98,7 @@ def test_a_training_that_was_cut_goes_on(
         ({"network": {"model": "ridge", "specimen": {"kind": "nuclei", "seed": 1}}}, "is computed, not trained"),
         ({"network": {"model": "laticce"}}, "did you mean 'lattice'"),
         ({"schedule.crop_px": 30}, "must be a multiple of the tile of 4"),
-        ({"patterns": {"count": 5, "camera_pixel": 4}}, "hadamard needs count 1, 4, 16"),
+        ({"patterns": {"count": 5, "camera_pixel": 4, "start": "hadamard"}}, "hadamard needs count 1, 4, 16"),
         ({"data": {"kind": "folder", "path": "nowhere"}}, "there is no such file or folder"),
         ({"rig": "nowhere.yaml"}, "nowhere.yaml"),
         ({"exposure_ms": -1}, "exposure_ms"),
