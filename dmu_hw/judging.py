@@ -23,11 +23,11 @@ def scores(learner: Learner, split: Split) -> dict[str, float]:
     found: dict[str, list[float]] = defaultdict(list)
     for crops, estimates in learner.judged(split):
         if learner.segmenter is None:
-            _score(estimates.cpu().numpy(), crops.images.numpy(), found)
+            _score(learner.inner(estimates.cpu()).numpy(), learner.inner(crops.images).numpy(), found)
             continue
-        maps = torch.sigmoid(learner.maps(estimates).detach().float()).cpu().numpy()
+        maps = torch.sigmoid(learner.inner(learner.maps(estimates).detach().float())).cpu().numpy()
         assert crops.labels is not None  # noqa: S101 - without labels nothing was learned
-        for some, truth in zip(maps, crops.labels.numpy(), strict=True):
+        for some, truth in zip(maps, learner.inner(crops.labels).numpy(), strict=True):
             labels = segments.instances(some)
             found["dice"].append(metrics.dice(labels > 0, truth > 0))
             found["ap50"].append(metrics.average_precision(labels, truth))
@@ -43,7 +43,7 @@ def ridge_scores(learner: Learner, split: Split) -> dict[str, float]:
     found: dict[str, list[float]] = defaultdict(list)
     for crops, seen in learner.frames(split):
         estimates = lmmse.apply(seen.signal.cpu(), tensors, learner.layout.camera_pixel).clamp(min=0)
-        _score(estimates.numpy(), crops.images.numpy(), found)
+        _score(learner.inner(estimates).numpy(), learner.inner(crops.images).numpy(), found)
     return _means(found)
 
 

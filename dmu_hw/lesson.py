@@ -127,6 +127,10 @@ class Schedule(Settings):
     updates: Annotated[int, Field(ge=1)]
     batch: Count = 8
     crop_px: Count = 256
+    """Side of a field that is imaged."""
+    margin_px: Annotated[int, Field(ge=0)] = 0
+    """Border of a field that is imaged and reconstructed but not judged: it lacks neighbours, the more the larger the
+    camera pixels are."""
     learning_rate: Positive = 1e-3
     patterns_rate: Positive = 1e-2
     warmup: Annotated[int, Field(ge=0)] = 50
@@ -194,6 +198,8 @@ class Lesson(Settings):
             raise ValueError(
                 f"schedule.crop_px must be a multiple of the tile of {side}, given {self.schedule.crop_px}"
             )
+        if 2 * self.schedule.margin_px >= self.schedule.crop_px:
+            raise ValueError(f"schedule.margin_px {self.schedule.margin_px} leaves nothing of {self.schedule.crop_px}")
         return self
 
     @model_validator(mode="after")

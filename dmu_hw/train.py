@@ -176,10 +176,15 @@ class Learner:
             seen = self.exposure.varied(crops.images, self.patterns(self._slope()), self.lesson.variation, noise)
             estimate = self.estimate(seen)
         if stage.name == "image":
-            return self.image_loss(estimate.float(), crops.images)
+            return self.image_loss(self.inner(estimate.float()), self.inner(crops.images))
         with self._precision():
             maps = self.maps(estimate)
-        return segment_loss(maps.float(), _targets(crops).to(self.device))
+        return segment_loss(self.inner(maps.float()), self.inner(_targets(crops)).to(self.device))
+
+    def inner(self, field: Tensor) -> Tensor:
+        """What is judged of a field."""
+        margin = self.lesson.schedule.margin_px
+        return field[..., margin : field.shape[-2] - margin, margin : field.shape[-1] - margin]
 
     def _precision(self) -> AbstractContextManager[Any]:
         wanted = self.lesson.schedule.precision
@@ -230,10 +235,10 @@ class Learner:
         errors: list[float] = []
         for crops, estimate in self.judged(split):
             if self.stage.name == "image":
-                errors.extend((estimate.cpu() - crops.images).square().mean(dim=(1, 2)).tolist())
+                errors.extend(self.inner(estimate.cpu() - crops.images).square().mean(dim=(1, 2)).tolist())
             else:
-                maps = self.maps(estimate).float().cpu()
-                errors.extend([float(segment_loss(maps, _targets(crops)))] * len(estimate))
+                maps = self.inner(self.maps(estimate).float().cpu())
+                errors.extend([float(segment_loss(maps, self.inner(_targets(crops))))] * len(estimate))
         return float(np.mean(errors))
 
     def validate(self) -> float:

@@ -1,0 +1,191 @@
+"""The result of a comparison: who came how far with what, and what it means for a user. Loads no torch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+
+from dmu_hw.contest import FIXED, Arm, Choice, Entry, Question
+from dmu_hw.pool import Job, Record
+
+CALL = "dmu_hw.trial:outcome"
+_LEVEL = 0.02
+"""Differences up to this part count as none."""
+
+
+@dataclass(frozen=True)
+class Metric:
+    """What arms are ranked by."""
+
+    name: str
+    told: str
+    better: Literal["lower", "higher"]
+
+
+MSE = Metric("mse", "mean squared error", "lower")
+AP50 = Metric("ap50", "average precision at IoU 0.5", "higher")
+
+
+@dataclass(frozen=True)
+class Result:
+    """What an arm reached on the test split with one (T, d)."""
+
+    arm: Arm
+    choice: Choice
+    values: tuple[float, ...]
+    """One a seed."""
+    val: float
+    """Mean on the validation split, by which (T, d) is chosen."""
+    ridge_mse: float | None
+    """Of the best linear estimate from the same frames."""
+    also: Mapping[str, float]
+    """Means of all else that was measured on the test split."""
+    light_ms: float
+    """Time under light of all frames."""
+    trials: tuple[str, ...]
+    """Keys of the trainings."""
+
+    @property
+    def mean(self) -> float:
+        return float(np.mean(self.values))
+
+    @property
+    def spread(self) -> float:
+        """Standard deviation over seeds; 0 of a single one."""
+        return float(np.std(self.values, ddof=1)) if len(self.values) > 1 else 0.0
+
+
+@dataclass(frozen=True)
+class Standing:
+    """The answer to one question."""
+
+    question: Question
+    metric: Metric
+    best: tuple[Result, ...]
+    """Each arm with its own best (T, d), best first; the limit is among them."""
+    all: tuple[Result, ...]
+    failed: int
+    """Trainings without a result."""
+
+    def of(self, arm: Arm) -> Result | None:
+        return next((result for result in self.best if result.arm == arm), None)
+
+    @property
+    def rival(self) -> Result | None:
+        """The best of the fixed sets."""
+        return next((result for result in self.best if result.arm in FIXED), None)
+
+    @property
+    def lead(self) -> float | None:
+        """By which part learned is better than its best rival; negative if it is behind."""
+        learned, rival = self.of("learned"), self.rival
+        if learned is None or rival is None:
+            return None
+        gained = rival.mean - learned.mean
+        return (gained if self.metric.better == "lower" else -gained) / rival.mean
+
+    @property
+    def beyond_spread(self) -> bool:
+        """Whether the difference is larger than what seeds make of it."""
+        learned, rival = self.of("learned"), self.rival
+        if learned is None or rival is None:
+            return False
+        return abs(learned.mean - rival.mean) > max(learned.spread, rival.spread)
+
+    @property
+    def closed(self) -> float | None:
+        """Part of the distance from the best rival to the limit that learned patterns cover."""
+        learned, rival, limit = self.of("learned"), self.rival, self.of("limit")
+        if learned is None or rival is None or limit is None:
+            return None
+        there = rival.mean - limit.mean if self.metric.better == "lower" else limit.mean - rival.mean
+        if there <= 0:
+            return None
+        return (rival.mean - learned.mean if self.metric.better == "lower" else learned.mean - rival.mean) / there
+
+    @property
+    def verdict(self) -> str:
+        """One sentence for a user."""
+        learned, rival, lead = self.of("learned"), self.rival, self.lead
+        if learned is None or rival is None or lead is None:
+            return "Too many trainings failed for an answer."
+        told = _NAMES[rival.arm] + _with(rival.choice)
+        if abs(lead) <= _LEVEL or not self.beyond_spread:
+            plain = "A plain camera is as good here" if rival.arm == "uniform" else f"{_capital(told)} is as good here"
+            return f"{plain}: learned patterns are {_signed(lead)} in {self.metric.told}, within what does not count."
+        if lead > 0:
+            return f"Learned patterns{_with(learned.choice)} earn their light: {lead:.0%} better than {told}."
+        return f"{_capital(told)} is better here: learned patterns{_with(learned.choice)} are {-lead:.0%} behind."
+
+
+_NAMES: dict[Arm, str] = {
+    "learned": "learned patterns",
+    "random": "random patterns",
+    "hadamard": "the Hadamard set",
+    "blocks": "one block after the other",
+    "uniform": "the plain camera",
+    "limit": "signed patterns that no mirror can show",
+}
+
+
+def jobs(questions: Iterable[Question]) -> list[Job]:
+    """All trainings, each once, though several questions may need it."""
+    found = {job.key: job for question in questions for job in map(job_of, question.entries)}
+    return list(found.values())
+
+
+def job_of(entry: Entry) -> Job:
+    return Job(CALL, entry.config)
+
+
+def standing(question: Question, records: Mapping[str, Record], metric: Metric) -> Standing:
+    """Choose each arm's (T, d) on the validation split, rank by the test split."""
+    grouped: dict[tuple[Arm, Choice], list[Entry]] = {}
+    for entry in question.entries:
+        grouped.setdefault((entry.arm, entry.choice), []).append(entry)
+    found: list[Result] = []
+    failed = 0
+    for (arm, choice), entries in grouped.items():
+        told = {job_of(entry).key: records[job_of(entry).key].result for entry in entries}
+        good = {key: result for key, result in told.items() if result is not None}
+        failed += len(told) - len(good)
+        if good:
+            found.append(_result(arm, choice, good, metric))
+    sign = 1 if metric.better == "lower" else -1
+    chosen: dict[Arm, Result] = {}
+    for result in found:
+        if result.arm not in chosen or sign * result.val < sign * chosen[result.arm].val:
+            chosen[result.arm] = result
+    best = tuple(sorted(chosen.values(), key=lambda result: sign * result.mean))
+    return Standing(question, metric, best, tuple(found), failed)
+
+
+def _result(arm: Arm, choice: Choice, told: Mapping[str, Mapping[str, Any]], metric: Metric) -> Result:
+    values = list(told.values())
+    names = [key.removeprefix("test_") for key in values[0] if key.startswith("test_")]
+    also = {name: float(np.mean([value[f"test_{name}"] for value in values])) for name in names}
+    return Result(
+        arm,
+        choice,
+        tuple(value[f"test_{metric.name}"] for value in values),
+        float(np.mean([value[f"val_{metric.name}"] for value in values])),
+        also.get("ridge_mse"),
+        also,
+        float(np.mean([value["frame_ms"] for value in values])) * choice.count,
+        tuple(told),
+    )
+
+
+def _with(choice: Choice) -> str:
+    return f" (T {choice.count}, d {choice.camera_pixel})"
+
+
+def _signed(part: float) -> str:
+    return f"{abs(part):.1%} {'ahead' if part >= 0 else 'behind'}"
+
+
+def _capital(text: str) -> str:
+    return text[0].upper() + text[1:]
