@@ -19,9 +19,9 @@ from dmu_hw.lmmse import Design, Statistics
 from dmu_hw.physics.mirrors import LearnedPatterns
 
 _RATE = 0.1
-_HEAT = 30
+_HEAT = 15
 """Updates that every start gets before the best of them goes on alone."""
-_UPDATES = 150
+_UPDATES = 70
 _LOGIT = 0.3
 """Mean size of a draft's logits, so that training can still turn them."""
 

@@ -165,6 +165,7 @@ class _Covered:
 
     def __init__(self, design: Design, statistics: Statistics, kernels: Tensor) -> None:
         self.kernels = kernels
+        self.pairs: dict[tuple[int, ...], Tensor] = {}
         self.reach = design.reach
         self.side = design.camera_pixel
         self.window = kernels.shape[-1]
@@ -189,12 +190,17 @@ class _Covered:
     def covariance(self, i: int, j: int) -> Tensor:
         """K C Kᵀ of all measurements of a neighbourhood, (neighbour · pattern)²."""
         around = self.neighbours(i, j)
-        rows = []
-        for p, q, a, b in around:
-            kernel = self.kernels[p, q].flatten(1)
-            cuts = [self._cut(r, s, (a - c) * self.side, (b - d) * self.side, self.window) for r, s, c, d in around]
-            rows.append(kernel @ torch.cat(cuts).flatten(1).T)
+        rows = [torch.cat([self._between(one, other) for other in around], dim=1) for one in around]
         return torch.cat(rows)
+
+    def _between(self, one: tuple[int, int, int, int], other: tuple[int, int, int, int]) -> Tensor:
+        """Of the measurements of two camera pixels: their phases and how far apart they are tell it."""
+        (p, q, a, b), (r, s, c, d) = one, other
+        key = (p, q, r, s, a - c, b - d)
+        if key not in self.pairs:
+            cut = self._cut(r, s, (a - c) * self.side, (b - d) * self.side, self.window)
+            self.pairs[key] = self.kernels[p, q].flatten(1) @ cut.flatten(1).T
+        return self.pairs[key]
 
     def block(self, i: int, j: int) -> Tensor:
         """C Kᵀ of the middle block of object pixels, (neighbour · pattern, pixel of the block)."""
