@@ -124,7 +124,7 @@ class Estimator:
         """As a model keeps them."""
         return {
             "mean": np.asarray(self.mean, dtype=np.float32),
-            "mean_signal": self.mean_signal.detach().to(torch.float32).numpy(),
+            "mean_signal": self.mean_signal.detach().to(torch.float32).contiguous().numpy(),
             "estimators": self.estimators.detach().to(torch.float32).contiguous().numpy(),
         }
 

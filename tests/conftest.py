@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-import copy
 import os
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch is loaded: pytest-xdist already uses all cores
+
+import copy
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from pathlib import Path
