@@ -80,6 +80,11 @@ class Learner:
         self.progress = Progress()
         self.best: dict[str, Any] = {}
         self.image_loss = image_loss({str(name): weight for name, weight in lesson.losses.items()})
+        if lesson.schedule.batch % self.team.size:
+            what = f"must be a multiple of the {self.team.size} processes, given {lesson.schedule.batch}"
+            raise InputError([Problem("schedule.batch", what)])
+        for part in self._modules().values():
+            self.team.align(part.state_dict().values())
 
     def _first_model(self) -> nn.Module:
         name, lesson = self.lesson.network.model, self.lesson
@@ -122,7 +127,8 @@ class Learner:
         return self.lesson.stages[self.progress.stage]
 
     def advance(self) -> None:
-        """On to the next stage, in which other things count."""
+        """On to the next stage, in which other things count; what patience left of this one is left out."""
+        self.progress.update = self.stage.last
         self.progress.stage += 1
         self.progress.best_error, self.progress.stale = math.inf, 0
 
@@ -311,12 +317,10 @@ def learn(learner: Learner) -> Iterator[Line]:
         if math.isinf(progress.best_error):
             # what training cannot better, it must not end behind
             yield watch.line()
-        while progress.update < stage.last:
+        while progress.update < stage.last and not learner.exhausted:
             watch.losses.append(learner.step())
             if progress.update % learner.lesson.schedule.validate_every == 0 or progress.update == stage.last:
                 yield watch.line()
-                if learner.exhausted:
-                    progress.update = stage.last
         learner.take_best()
         if stage == learner.lesson.stages[-1]:
             return
