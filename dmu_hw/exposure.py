@@ -69,12 +69,15 @@ class Exposure:
     def varied(self, specimens: Tensor, patterns: Tensor, variation: Variation, generator: torch.Generator) -> Seen:
         """With gradients in the patterns: Gaussian noise of the right size, and whatever varies drawn anew."""
         draws = torch.randn(4, generator=generator).tolist()
-        if variation.shift_px:
-            patterns = shifted(patterns, variation.shift_px * draws[2], variation.shift_px * draws[3])
-        signal, lit, kernels = self._collected(specimens, patterns)
         frame_ms = self.frame_ms(patterns)
+        moved = patterns
+        if variation.shift_px:
+            moved = shifted(patterns, variation.shift_px * draws[2], variation.shift_px * draws[3])
+        signal, lit, kernels = self._collected(specimens, moved)
+        if kernels is not None and moved is not patterns:
+            kernels = self._aligned(specimens.device, patterns).kernels  # the shift is not known to the inverse
         varied_ms = frame_ms * math.exp(variation.photons * draws[0])
-        photons = self._photons(lit, varied_ms)
+        photons = self._photons(lit, varied_ms).clamp(min=0)  # sharp patterns ring where they are shifted
         noise = self.sensor.surrogate(photons.cpu(), generator).to(photons) - self.sensor.mean_adu(photons)
         adu = self.sensor.mean_adu(self._photons(signal, varied_ms)) + noise + variation.offset_adu * draws[1]
         return Seen(self._signal(adu, frame_ms), kernels)
@@ -101,10 +104,13 @@ class Exposure:
             signal = forward.image(specimens, forward.illuminate(field, self.power_mw))
             lit = forward.image(specimens, forward.illuminate(field.abs(), self.power_mw)) if self.signed else signal
             return signal, lit, None
-        aligned = Aligned(forward, patterns, self.power_mw)
+        aligned = self._aligned(specimens.device, patterns)
         signal = aligned.image(specimens)
-        lit = Aligned(forward, patterns.abs(), self.power_mw).image(specimens) if self.signed else signal
+        lit = self._aligned(specimens.device, patterns.abs()).image(specimens) if self.signed else signal
         return signal, lit, aligned.kernels
+
+    def _aligned(self, device: torch.device, patterns: Tensor) -> Aligned:
+        return Aligned(self._forward(device), patterns, self.power_mw)
 
     def _forward(self, device: torch.device) -> Forward:
         if device not in self._forwards:

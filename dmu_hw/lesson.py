@@ -67,6 +67,11 @@ class Learned(Settings):
         if (self.camera_pixel * self.tile) % self.superpixel:
             side = self.camera_pixel * self.tile
             raise ValueError(f"superpixel must divide the tile of {side}, given {self.superpixel}")
+        if isinstance(self.start, str) and self.start != "noise" and self.camera_pixel % self.superpixel:
+            raise ValueError(
+                f"superpixel must divide camera_pixel {self.camera_pixel} to start from {self.start}, given "
+                f"{self.superpixel}; start from noise or a bundle"
+            )
         return self
 
     @property

@@ -24,7 +24,7 @@ class Team:
         if size == 1:
             return cls()
         if not distributed.is_initialized():
-            distributed.init_process_group("nccl" if device.type == "cuda" else "gloo")
+            distributed.init_process_group("cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo")
         return cls(distributed.get_rank(), size)
 
     def leave(self) -> None:
@@ -38,8 +38,14 @@ class Team:
         return self.rank == 0
 
     def part(self, batch: Tensor) -> Tensor:
-        """This process's share of a batch that all of them drew alike."""
+        """This process's share of a batch that all of them drew alike; shares must be equal for `average`."""
         return batch[self.rank :: self.size]
+
+    def align(self, tensors: Iterable[Tensor]) -> None:
+        """Give all processes what the leading one has, which another kind of computer may have rounded otherwise."""
+        if self.size > 1:
+            for tensor in tensors:
+                distributed.broadcast(tensor, src=0)
 
     def average(self, parameters: Iterable[nn.Parameter]) -> None:
         """Replace gradients by their mean over all processes, in one exchange."""
