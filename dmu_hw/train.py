@@ -274,7 +274,7 @@ class Learner:
     def state(self) -> dict[str, Any]:
         """All that must survive a kill for the rest to go on bit for bit."""
         return self._parts() | {
-            "lesson": content_hash(self.lesson),
+            "course": self._course(),
             "images": self.images.hash,
             "optimiser": self.optimiser.state_dict(),
             "generator": self.generator.get_state(),
@@ -282,10 +282,15 @@ class Learner:
             "best": self.best,
         }
 
+    def _course(self) -> str:
+        """Hash of what is learned how; a rig's file may have changed, though the protocol has not."""
+        parts = {"lesson": self.lesson, "network": self.network, "optics": self.exposure.optics}
+        return content_hash({name: part.model_dump(mode="json") for name, part in parts.items()})
+
     def restore(self, state: dict[str, Any]) -> None:
         """Go on where a checkpoint was made."""
-        if state["lesson"] != content_hash(self.lesson) or state["images"] != self.images.hash:
-            raise InputError("the checkpoint belongs to another protocol or other images")
+        if state["course"] != self._course() or state["images"] != self.images.hash:
+            raise InputError("the checkpoint belongs to another protocol, other optics or other images")
         for name, part in self._modules().items():
             part.load_state_dict(state[name])
         self.optimiser.load_state_dict(state["optimiser"])
