@@ -12,7 +12,7 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 from dmu_hw.course import Course
 from dmu_hw.errors import InputError, Problem
 from dmu_hw.files import Count, FilePath, Name, Settings
-from dmu_hw.lesson import Learned
+from dmu_hw.lesson import DoseCap, Learned
 from dmu_hw.physics.patterns import PatternSet, SetName
 from dmu_hw.pool.settings import Engine, Local
 
@@ -155,10 +155,10 @@ def _patterns(base: Learned, arm: Arm, choice: Choice) -> Learned | None:
     if arm == "learned":
         return base.model_copy(update=shape)
     if arm == "limit":
-        return base.model_copy(update=shape | {"binarisation": "signed", "frozen": False})
+        return base.model_copy(update=shape | {"binarisation": "signed", "frozen": False, "cap": DoseCap()})
     try:
         PatternSet(set=arm, count=choice.count, camera_pixel=choice.camera_pixel)
     except ValidationError:
         return None
     frozen = {"start": arm, "frozen": True, "noise": 0.0, "parametrisation": "spatial", "binarisation": "hard"}
-    return base.model_copy(update=shape | frozen | {"superpixel": 1, "tile": 1})
+    return base.model_copy(update=shape | frozen | {"superpixel": 1, "tile": 1, "cap": DoseCap()})
