@@ -1,4 +1,4 @@
-"""The linear estimate as the first layer of a network, to go on learning with it."""
+"""The linear estimate as the first layer of a network."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from dmu_hw import lmmse
 from dmu_hw.bundle import Weights
+from dmu_hw.lmmse import Estimator
 
 KEYS = ("mean", "mean_signal", "estimators")
 """What of a model's weights it consists of."""
@@ -17,8 +18,9 @@ KEYS = ("mean", "mean_signal", "estimators")
 class Linear(nn.Module):
     """Signals of T frames → specimen, by `lmmse.apply`.
 
-    It learns in units in which signals are near 1: Adam moves every number by the same step, and one that is to be
-    multiplied by hundreds of photons would jump. The unit is a power of two, so that nothing is rounded."""
+    It does not learn by itself: where patterns learn, it is tuned to those of every update, and stays the best linear
+    estimate of what they give. Signals are taken in units in which they are near 1; the unit is a power of two, so that
+    nothing is rounded."""
 
     def __init__(self, weights: Weights, side: int) -> None:
         super().__init__()
@@ -28,9 +30,23 @@ class Linear(nn.Module):
         unit = 2.0 ** round(math.log2(brightest)) if brightest > 0 else 1.0
         self.unit: Tensor
         self.register_buffer("unit", torch.tensor(unit))
-        self.mean = nn.Parameter(mean.clone())
-        self.mean_signal = nn.Parameter((mean_signal / unit).contiguous())
-        self.estimators = nn.Parameter((estimators * unit).contiguous())
+        self.mean: Tensor
+        self.mean_signal: Tensor
+        self.estimators: Tensor
+        self.register_buffer("mean", mean.clone())
+        self.register_buffer("mean_signal", (mean_signal / unit).contiguous())
+        self.register_buffer("estimators", (estimators * unit).contiguous())
+        self._tuned: dict[str, Tensor] | None = None
+
+    def tune(self, estimator: Estimator) -> None:
+        """Become another estimate; its gradients serve the next pass."""
+        self._tuned = {
+            "mean": self.mean,
+            "mean_signal": (estimator.mean_signal / self.unit).to(self.mean_signal),
+            "estimators": (estimator.estimators * self.unit).to(self.estimators),
+        }
+        for key in ("mean_signal", "estimators"):
+            getattr(self, key).copy_(self._tuned[key].detach())
 
     def weights(self) -> Weights:
         """As `lmmse.Estimator` gives them."""
@@ -39,5 +55,6 @@ class Linear(nn.Module):
 
     def forward(self, signal: Tensor) -> Tensor:
         """(batch, pattern, y, x) → (batch, y, x) on the object grid."""
-        parts: dict[str, Tensor] = dict(zip(KEYS, (self.mean, self.mean_signal, self.estimators), strict=True))
+        parts = self._tuned or dict(zip(KEYS, (self.mean, self.mean_signal, self.estimators), strict=True))
+        self._tuned = None
         return lmmse.apply(signal / self.unit, parts, self.side)

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from dmu_hw import plugin
+from dmu_hw import lmmse, plugin
 from dmu_hw.beginning import first_patterns, statistics_for
 from dmu_hw.bundle import Weights
 from dmu_hw.data import Layout
@@ -35,8 +35,10 @@ _AT_ONCE = 8
 
 
 class Trainable(Protocol):
-    """The promise of a model that can be trained: a torch module that starts from the linear estimate. Where it has
-    `see`, it is given what each camera pixel collects under the patterns of an update, before that update."""
+    """The promise of a model that can be trained: a torch module that starts from the linear estimate.
+
+    Where it has `see`, it is given what each camera pixel collects under the patterns of an update, before that update;
+    where it has `tune`, the best linear estimate for them. Both carry gradients in the patterns."""
 
     @classmethod
     def start(cls, settings: Any, design: Design, statistics: Statistics, seed: int) -> Weights: ...
@@ -91,9 +93,9 @@ class Learner:
         found = plugin.load_class("dmu_hw.models", name, "Model", where="network.model", folder=Path())
         if not (issubclass(found, nn.Module) and hasattr(found, "start")):
             raise InputError([Problem("network.model", f"{name!r} is computed, not trained")])
-        design = self.design(getattr(self.network, "reach", 1))
-        statistics = statistics_for(design, self.images)
-        weights = cast("type[Trainable]", found).start(self.network, design, statistics, lesson.schedule.seed)
+        design = self.exposure.design(self.shown().cpu().double(), self.reach)
+        self.statistics = statistics_for(design, self.images)
+        weights = cast("type[Trainable]", found).start(self.network, design, self.statistics, lesson.schedule.seed)
         model = cast("nn.Module", cast("Any", found)(weights, self.layout, self.device))
         wanted = lesson.schedule.compiled
         if wanted or (wanted is None and self.device.type == "cuda"):
@@ -138,6 +140,11 @@ class Learner:
         patience = self.lesson.schedule.patience
         return patience is not None and self.progress.stale >= patience
 
+    @property
+    def reach(self) -> int:
+        """Neighbours that the linear estimate of the model looks at."""
+        return int(getattr(self.network, "reach", 1))
+
     @torch.no_grad()
     def shown(self) -> Tensor:
         """The patterns of one tile as they are judged: as the mirrors show them, or what no mirror could show."""
@@ -145,10 +152,6 @@ class Learner:
             return torch.from_numpy(self.patterns.masks()).to(self.device, torch.float32)
         grey: Tensor = self.patterns(self.lesson.patterns.slope[1] if self.patterns.binarisation == "soft" else 1.0)
         return grey
-
-    def design(self, reach: int) -> Design:
-        """What a linear estimate from the present patterns is computed for."""
-        return self.exposure.design(self.shown().cpu().double(), reach)
 
     # ---------------------------------------------------------------- one update
 
@@ -179,7 +182,9 @@ class Learner:
 
     def _loss(self, stage: Stage, crops: Crops, noise: torch.Generator) -> Tensor:
         with torch.set_grad_enabled(stage.name != "head"), self._precision():
-            seen = self.exposure.varied(crops.images, self.patterns(self._slope()), self.lesson.variation, noise)
+            patterns = self.patterns(self._slope())
+            seen = self.exposure.varied(crops.images, patterns, self.lesson.variation, noise)
+            self._tune(patterns)
             estimate = self.estimate(seen)
         if stage.name == "image":
             return self.image_loss(self.inner(estimate.float()), self.inner(crops.images))
@@ -202,6 +207,12 @@ class Learner:
         if self.patterns.binarisation == "signed":
             return 1.0
         return low + (high - low) * self.progress.update / self.lesson.schedule.updates
+
+    def _tune(self, patterns: Tensor) -> None:
+        """Keep the linear part of a model up with patterns that learn."""
+        if hasattr(self.model, "tune") and not self.lesson.patterns.frozen:
+            design = self.exposure.design(patterns.cpu().double(), self.reach)
+            cast("Any", self.model).tune(lmmse.compute(design, self.statistics))
 
     def estimate(self, seen: Seen) -> Tensor:
         """(batch, y, x) on the object grid."""
@@ -232,6 +243,7 @@ class Learner:
     def judged(self, split: Split) -> Iterator[tuple[Crops, Tensor]]:
         """The same with their estimates."""
         self.model.eval()
+        self._tune(self.shown())
         for crops, seen in self.frames(split):
             yield crops, self.estimate(seen)
 

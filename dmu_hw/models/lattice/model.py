@@ -20,7 +20,7 @@ from dmu_hw import lmmse
 from dmu_hw.bundle import Weights
 from dmu_hw.data import Layout
 from dmu_hw.linear import KEYS, Linear
-from dmu_hw.lmmse import Design, Statistics
+from dmu_hw.lmmse import Design, Estimator, Statistics
 from dmu_hw.models.lattice.settings import LatticeSettings
 
 _ZERO_AT_START = ("head.weight", "head.bias", "fine.4.weight", "fine.4.bias")
@@ -94,6 +94,10 @@ class Model(nn.Module):
         for key in _ZERO_AT_START:
             state[key] = torch.zeros_like(state[key])
         return weights | {key: value.numpy().copy() for key, value in state.items()}
+
+    def tune(self, estimator: Estimator) -> None:
+        """Begin from the linear estimate that goes with other patterns."""
+        self.linear.tune(estimator)
 
     def weights(self) -> Weights:
         """What a bundle keeps."""

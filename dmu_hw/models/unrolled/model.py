@@ -17,7 +17,7 @@ from torch.nn import functional
 from dmu_hw import linear, lmmse
 from dmu_hw.bundle import Weights
 from dmu_hw.data import Layout
-from dmu_hw.lmmse import Design, Statistics
+from dmu_hw.lmmse import Design, Estimator, Statistics
 from dmu_hw.models.unrolled.optics import adjoint, image
 from dmu_hw.models.unrolled.settings import UnrolledSettings
 
@@ -97,6 +97,10 @@ class Model(nn.Module):
         }
         own = {key: value.to(torch.float32).numpy().copy() for key, value in state.items()}
         return lmmse.compute(design, statistics).weights() | own
+
+    def tune(self, estimator: Estimator) -> None:
+        """Begin from the linear estimate that goes with other patterns."""
+        self.linear.tune(estimator)
 
     def weights(self) -> Weights:
         """What a bundle keeps."""
