@@ -37,7 +37,7 @@ def scores(learner: Learner, split: Split) -> dict[str, float]:
 
 def ridge_scores(learner: Learner, split: Split) -> dict[str, float]:
     """The same of the best linear estimate from the same frames."""
-    design = learner.design(RIDGE_REACH)
+    design = learner.exposure.design(learner.shown().cpu().double(), RIDGE_REACH)
     weights = lmmse.compute(design, statistics_for(design, learner.images)).weights()
     tensors = {key: torch.from_numpy(value) for key, value in weights.items()}
     found: dict[str, list[float]] = defaultdict(list)
