@@ -9,11 +9,14 @@ from typing import Any, Literal
 import numpy as np
 
 from dmu_hw.contest import FIXED, Arm, Choice, Entry, Question
+from dmu_hw.lesson import Lesson
 from dmu_hw.pool import Job, Record
 
 CALL = "dmu_hw.trial:outcome"
 _LEVEL = 0.02
 """Differences up to this part count as none."""
+Outcome = Literal["learned", "plain", "even", "rival"]
+"""Who is better: learned patterns; nobody, so take a plain camera; nobody; a fixed set."""
 
 
 @dataclass(frozen=True)
@@ -82,10 +85,16 @@ class Standing:
     def lead(self) -> float | None:
         """By which part learned is better than its best rival; negative if it is behind."""
         learned, rival = self.of("learned"), self.rival
-        if learned is None or rival is None:
-            return None
-        gained = rival.mean - learned.mean
-        return (gained if self.metric.better == "lower" else -gained) / rival.mean
+        return None if learned is None or rival is None else self.gain(learned, rival)
+
+    def gain(self, one: Result, other: Result) -> float:
+        """By which part one is better than the other; negative if it is worse. Of scores that are all 0, none."""
+        gained = other.mean - one.mean if self.metric.better == "lower" else one.mean - other.mean
+        return gained / (other.mean or one.mean or 1.0)
+
+    def beats(self, one: Result, other: Result) -> bool:
+        """Whether one is better by more than counts as nothing and by more than seeds make of it."""
+        return self.gain(one, other) > _LEVEL and abs(one.mean - other.mean) > max(one.spread, other.spread)
 
     @property
     def beyond_spread(self) -> bool:
@@ -107,21 +116,38 @@ class Standing:
         return (rival.mean - learned.mean if self.metric.better == "lower" else learned.mean - rival.mean) / there
 
     @property
+    def outcome(self) -> Outcome | None:
+        """None without an answer. The plain camera, which is the simplest, has the benefit of the doubt."""
+        learned, rival, plain = self.of("learned"), self.rival, self.of("uniform")
+        if learned is None or rival is None:
+            return None
+        if self.beats(learned, rival):
+            return "learned"
+        if plain is not None and not any(
+            self.beats(one, other) for one, other in ((rival, plain), (plain, learned), (learned, plain))
+        ):
+            return "plain"
+        return "rival" if self.beats(rival, learned) else "even"
+
+    @property
     def verdict(self) -> str:
         """One sentence for a user."""
-        learned, rival, lead = self.of("learned"), self.rival, self.lead
+        learned, rival, plain, lead = self.of("learned"), self.rival, self.of("uniform"), self.lead
         if learned is None or rival is None or lead is None:
             return "Too many trainings failed for an answer."
-        told = _NAMES[rival.arm] + _with(rival.choice)
-        if abs(lead) <= _LEVEL or not self.beyond_spread:
-            plain = "A plain camera is as good here" if rival.arm == "uniform" else f"{_capital(told)} is as good here"
-            return f"{plain}: learned patterns are {_signed(lead)} in {self.metric.told}, within what does not count."
-        if lead > 0:
-            return f"Learned patterns{_with(learned.choice)} earn their light: {lead:.0%} better than {told}."
-        return f"{_capital(told)} is better here: learned patterns{_with(learned.choice)} are {-lead:.0%} behind."
+        ours, theirs, metric = told(learned), told(rival), self.metric.told
+        match self.outcome:
+            case "learned":
+                return f"{_capital(ours)} earn their light: {_percent(lead)} better than {theirs} in {metric}."
+            case "rival":
+                return f"{_capital(theirs)} is better here: {ours} are {_percent(-lead)} behind in {metric}."
+            case "plain" if plain is not None:
+                return f"A plain camera is as good here: {ours} are {_signed(self.gain(learned, plain))} in {metric}."
+            case _:
+                return f"{_capital(theirs)} is as good here: {ours} are {_signed(lead)} in {metric}."
 
 
-_NAMES: dict[Arm, str] = {
+NAMES: dict[Arm, str] = {
     "learned": "learned patterns",
     "random": "random patterns",
     "hadamard": "the Hadamard set",
@@ -129,6 +155,16 @@ _NAMES: dict[Arm, str] = {
     "uniform": "the plain camera",
     "limit": "signed patterns that no mirror can show",
 }
+
+
+def told(result: Result) -> str:
+    """Whose result it is, in a sentence."""
+    return NAMES[result.arm] + _with(result.choice)
+
+
+def metric_of(lesson: Lesson) -> Metric:
+    """What arms of a task are ranked by."""
+    return AP50 if lesson.task.kind == "segment" else MSE
 
 
 def jobs(questions: Iterable[Question]) -> list[Job]:
@@ -149,9 +185,9 @@ def standing(question: Question, records: Mapping[str, Record], metric: Metric) 
     found: list[Result] = []
     failed = 0
     for (arm, choice), entries in grouped.items():
-        told = {job_of(entry).key: records[job_of(entry).key].result for entry in entries}
-        good = {key: result for key, result in told.items() if result is not None}
-        failed += len(told) - len(good)
+        found_of = {key: records[key].result for key in (job_of(entry).key for entry in entries)}
+        good = {key: result for key, result in found_of.items() if result is not None}
+        failed += len(found_of) - len(good)
         if good:
             found.append(_result(arm, choice, good, metric))
     sign = 1 if metric.better == "lower" else -1
@@ -163,8 +199,8 @@ def standing(question: Question, records: Mapping[str, Record], metric: Metric) 
     return Standing(question, metric, best, tuple(found), failed)
 
 
-def _result(arm: Arm, choice: Choice, told: Mapping[str, Mapping[str, Any]], metric: Metric) -> Result:
-    values = list(told.values())
+def _result(arm: Arm, choice: Choice, by_key: Mapping[str, Mapping[str, Any]], metric: Metric) -> Result:
+    values = list(by_key.values())
     names = [key.removeprefix("test_") for key in values[0] if key.startswith("test_")]
     also = {name: float(np.mean([value[f"test_{name}"] for value in values])) for name in names}
     return Result(
@@ -175,7 +211,7 @@ def _result(arm: Arm, choice: Choice, told: Mapping[str, Mapping[str, Any]], met
         also.get("ridge_mse"),
         also,
         float(np.mean([value["frame_ms"] for value in values])) * choice.count,
-        tuple(told),
+        tuple(by_key),
     )
 
 
@@ -184,7 +220,11 @@ def _with(choice: Choice) -> str:
 
 
 def _signed(part: float) -> str:
-    return f"{abs(part):.1%} {'ahead' if part >= 0 else 'behind'}"
+    return f"{_percent(abs(part))} {'ahead' if part >= 0 else 'behind'}, which counts as nothing"
+
+
+def _percent(part: float) -> str:
+    return f"{100 * part:.1f} %"
 
 
 def _capital(text: str) -> str:

@@ -50,6 +50,8 @@ class Contest(Settings):
     """What all arms spend alike, at the same power: dose on the mean object pixel, whatever time it takes, or time
     under light, whatever dose comes of it. As much as the base protocol would with all mirrors on."""
     seeds: Annotated[int, Field(ge=1, le=100)] = 3
+    references: tuple[Literal["ridge", "tv"], ...] = ("ridge",)
+    """Classical estimates from the same frames: the best linear one, and total variation (minutes more)."""
     engine: Engine = Local()
 
     @field_validator("arms")
@@ -156,6 +158,8 @@ def _patterns(base: Learned, arm: Arm, choice: Choice) -> Learned | None:
         return base.model_copy(update=shape)
     if arm == "limit":
         return base.model_copy(update=shape | {"binarisation": "signed", "frozen": False, "cap": DoseCap()})
+    if choice.count == 1 and arm in ("hadamard", "blocks"):
+        return None  # one pattern of these is even light: the plain camera's
     try:
         PatternSet(set=arm, count=choice.count, camera_pixel=choice.camera_pixel)
     except ValidationError:

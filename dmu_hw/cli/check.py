@@ -6,10 +6,12 @@ import json
 from pathlib import Path
 from typing import Any
 
+from dmu_hw.cli.compare import read_contest
 from dmu_hw.cli.learn import read_course
 from dmu_hw.cli.output import DONE, FAILED, REFUSED, Output
 from dmu_hw.cli.runs import known_run
 from dmu_hw.cli.session import load_bundle, load_instrument, open_session
+from dmu_hw.contest import Contest
 from dmu_hw.errors import DeviceError, InputError, Problem
 from dmu_hw.files import Settings, parse_yaml, read_text
 from dmu_hw.lesson import Lesson
@@ -17,7 +19,7 @@ from dmu_hw.protocol import Protocol
 from dmu_hw.rig import Rig, RigSettings
 from dmu_hw.verify import verify
 
-SCHEMAS: dict[str, type[Settings]] = {"rig": RigSettings, "run": Protocol, "train": Lesson}
+SCHEMAS: dict[str, type[Settings]] = {"rig": RigSettings, "run": Protocol, "train": Lesson, "compare": Contest}
 
 
 def check_files(files: list[Path], output: Output, *, connect: bool) -> None:
@@ -48,7 +50,9 @@ def _checked(path: Path) -> tuple[str, Rig | None]:
         return _checked_run(path), None
     if path.suffix == ".dmu":
         header = load_bundle(path).header
-        return f"a bundle of {len(header.pattern_hashes)} {header.patterns_name} patterns for {header.model}", None
+        does = " that segments" if header.task == "segment" else ""
+        patterns = f"{len(header.pattern_hashes)} {header.patterns_name} patterns"
+        return f"a bundle of {patterns} for {header.model}{does}", None
     document = parse_yaml(read_text(path), path)
     kind = document.value.get("kind") if isinstance(document.value, dict) else None
     if kind == "rig":
@@ -58,6 +62,8 @@ def _checked(path: Path) -> tuple[str, Rig | None]:
     if kind == "train":
         course = read_course(path)
         return f"a training of {course.lesson.schedule.updates} updates", None
+    if kind == "compare":
+        return f"a comparison by {len(read_contest(path).jobs)} trainings", None
     allowed = ", ".join(SCHEMAS)
     given = "is missing" if kind is None else f"is {str(kind)[:60]!r}"
     raise InputError([Problem(document.where(("kind",)), f"key 'kind' {given}; allowed: {allowed}")])

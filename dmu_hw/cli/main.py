@@ -125,6 +125,26 @@ def train(
 
 
 @app.command()
+def compare(
+    protocol: Annotated[Path, typer.Argument(metavar="PROTOCOL", help="Such as protocols/compare-simulated.yaml.")],
+    out: Annotated[
+        Path, typer.Option("--out", metavar="DIR", help="Where the folder NAME goes; what is in it is not done again.")
+    ] = Path("runs/compare"),
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say how many trainings and how long.")] = False,
+    again: Annotated[bool, typer.Option("--again", help="Try trainings once more that failed.")] = False,
+    json: Json = False,
+) -> None:
+    """Say whether learned patterns are worth it, against fixed sets and a plain camera.
+
+    Equal light, images, model and updates for all. The same command goes on with what was stopped or killed.
+    """
+    with Output(as_json=json) as output:
+        from dmu_hw.cli.compare import compare_arms  # noqa: PLC0415
+
+        compare_arms(protocol, out, output, dry_run=dry_run, again=again)
+
+
+@app.command()
 def verify(folder: RunArgument, json: Json = False) -> None:
     """Say whether a run folder is what it was; name every damaged frame.
 
@@ -143,7 +163,7 @@ def export(
         Path, typer.Argument(metavar="FILE.ome.tif", help="The file to write; an existing one is not overwritten.")
     ],
     what: Annotated[
-        str, typer.Option("--what", metavar="IMAGES", help="reconstruction, frames (raw), plain, full or truth.")
+        str, typer.Option("--what", metavar="IMAGES", help="reconstruction, labels, frames (raw), plain, full, truth.")
     ] = "reconstruction",
     json: Json = False,
 ) -> None:
@@ -159,9 +179,7 @@ def export(
 
 @app.command()
 def schema(
-    kind: Annotated[
-        str, typer.Argument(metavar="[rig|run|train]", help="A rig, or a protocol that runs or trains.")
-    ] = "run",
+    kind: Annotated[str, typer.Argument(metavar="[rig|run|train|compare]", help="A rig, or a protocol.")] = "run",
     json: Json = False,
 ) -> None:
     """Print the JSON schema of a YAML file, for editors."""

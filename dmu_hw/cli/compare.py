@@ -1,0 +1,209 @@
+"""`dmu compare`: all trainings of a comparison, the verdict, and the report."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from dmu_hw.cli.learn import read_course
+from dmu_hw.cli.output import DONE, INCOMPLETE, Output
+from dmu_hw.compare import NAMES, Result, job_of, jobs
+from dmu_hw.contest import Contest, Entry, Question, questions
+from dmu_hw.course import Course
+from dmu_hw.files import load_yaml, write_whole
+from dmu_hw.pool import Done, Job, Local, Record, run
+from dmu_hw.sweep import estimate
+from dmu_hw.tally import Tally
+from dmu_hw.view.amounts import digits, duration, plural
+
+_TV = "dmu_hw.reference:outcome"
+_PROBE = 1, 5
+"""Updates of two short trainings, from which the time of a whole one is told."""
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A comparison's protocol with all that it names, checked."""
+
+    contest: Contest
+    course: Course
+    questions: tuple[Question, ...]
+
+    @property
+    def jobs(self) -> list[Job]:
+        return jobs(self.questions)
+
+
+def read_contest(path: Path) -> Asked:
+    """What is wrong with a comparison, its base or what that names, is said."""
+    contest = load_yaml(path, Contest)
+    course = read_course(contest.base)
+    return Asked(contest, course, questions(contest, course))
+
+
+def compare_arms(path: Path, out: Path, output: Output, *, dry_run: bool, again: bool) -> None:
+    """Train all arms, or say how long that would take; what is done already is not done again."""
+    asked = read_contest(path)
+    folder = out / asked.contest.name
+    output.known |= {"folder": str(folder), "trainings": len(asked.jobs)}
+    if dry_run:
+        _show_price(asked, folder / "trials", output)
+    folder.mkdir(parents=True, exist_ok=True)
+    output.remains = f"{folder} keeps what is done; the same command goes on from there"
+    tally = _trained(asked, folder / "trials", output, again=again)
+    output.remains = ""
+    report = _keep(tally, path, folder)
+    _show(tally, report, output)
+    status = INCOMPLETE if tally.lost else DONE
+    verdicts = [{"question": one.question.told, "verdict": one.verdict, "lead": one.lead} for one in tally.standings]
+    output.finish(status, report=str(report), verdicts=verdicts, failed=[str(lost) for lost in tally.lost])
+
+
+# ---------------------------------------------------------------- how long
+
+
+def _show_price(asked: Asked, folder: Path, output: Output) -> None:
+    told = estimate(asked.jobs, folder, asked.contest.engine)
+    if told.seconds_each is None and told.left:
+        output.say("no training has come to its end yet; a few updates tell how long they take …")
+        told = replace(told, seconds_each=_probed_s(asked.jobs[len(asked.jobs) // 2]))
+    for question in asked.questions:
+        arms = ", ".join(f"{arm} {len(question.of(arm))}" for arm in asked.contest.arms if question.of(arm))
+        output.say(f"{question.kind}, {question.told}: trainings of {arms}")
+    kept = f", {told.kept} of them there already" + (f" ({told.failed} failed)" if told.failed else "")
+    seconds = told.seconds_left
+    left = "" if seconds is None else f"; about {duration(seconds)} more, {told.at_once} at a time"
+    output.say(f"{plural(told.trials, 'training')}{kept if told.kept else ''}{left}")
+    output.finish(DONE, kept=told.kept, kept_failed=told.failed, left=told.left, seconds_left=seconds)
+
+
+def _probed_s(job: Job) -> float | None:
+    """About how long a training takes: what it begins and ends with, and its updates."""
+    updates = job.config["schedule"]["updates"]
+    with tempfile.TemporaryDirectory() as folder:
+        short = [_shortened(job, count) for count in _PROBE]
+        took = {done.job.key: done.record for done in run(short, Path(folder), Local(workers=1))}
+    first, second = (took[one.key] for one in short)
+    if first.error is not None or second.error is not None:
+        return None
+    each_s = max(0.0, second.seconds - first.seconds) / (_PROBE[1] - _PROBE[0])
+    return first.seconds + each_s * updates
+
+
+def _shortened(job: Job, updates: int) -> Job:
+    return Job(job.call, {**job.config, "schedule": job.config["schedule"] | {"updates": updates}})
+
+
+# ---------------------------------------------------------------- doing it
+
+
+def _trained(asked: Asked, folder: Path, output: Output, *, again: bool) -> Tally:
+    """Every training has a result, or a reason why not."""
+    entries = {job_of(entry).key: entry for question in asked.questions for entry in question.entries}
+    records: dict[str, Record] = {}
+    with _following("training", len(asked.jobs), output) as tell:
+        for done in run(asked.jobs, folder, asked.contest.engine, again=again):
+            records[done.job.key] = done.record
+            tell(done, _who(entries[done.job.key]))
+    tally = Tally.of(asked.contest, asked.course, asked.questions, records)
+    if "tv" not in asked.contest.references:
+        return tally
+    return replace(tally, references=_referred(tally, folder, output, again=again))
+
+
+def _referred(tally: Tally, folder: Path, output: Output, *, again: bool) -> Mapping[str, Record]:
+    """Total variation on the frames of one seed of each arm with its own best (T, d)."""
+    keys = dict.fromkeys(result.trials[0] for one in tally.standings for result in one.best)
+    todo = {key: Job(_TV, {"trial": key, "training": tally.records[key].config}) for key in keys}
+    names = {job.key: key for key, job in todo.items()}
+    found: dict[str, Record] = {}
+    with _following("total variation", len(todo), output) as tell:
+        for done in run(todo.values(), folder, tally.contest.engine, again=again):
+            key = names[done.job.key]
+            found[key] = done.record
+            tell(done, tally.records[key].config["name"])
+    return found
+
+
+@contextmanager
+def _following(what: str, total: int, output: Output) -> Iterator[Any]:
+    """A line for each that ends, with the time left, and a bar where somebody looks."""
+    began, done, new = time.monotonic(), 0, 0
+    with output.progress(what) as progress:
+
+        def tell(one: Done, who: str) -> None:
+            nonlocal done, new
+            done, new = done + 1, new + (not one.kept)
+            progress(done, total)
+            if one.kept and not one.failed:
+                return
+            left = ""
+            if new and done < total:
+                left = f"; about {duration((time.monotonic() - began) / new * (total - done))} left"
+            how = f"FAILED, {one.record.error}" if one.failed else f"done in {duration(one.record.seconds)}"
+            output.say(f"{what} {done} of {total}: {who}: {how}{left}")
+
+        progress(0, total)
+        yield tell
+        if done > new:
+            output.say(f"{done - new} of {total} were there already")
+
+
+def _who(entry: Entry) -> str:
+    return f"{entry.arm}, T {entry.choice.count}, d {entry.choice.camera_pixel}, seed {entry.seed}"
+
+
+# ---------------------------------------------------------------- what came of it
+
+
+def _keep(tally: Tally, path: Path, folder: Path) -> Path:
+    from dmu_hw.view.contest import write_contest  # noqa: PLC0415 - plots and pictures take a second to load
+
+    text = json.dumps(tally.facts(), indent=1, allow_nan=False, ensure_ascii=False)
+    write_whole(folder / "compare.json", text.encode())
+    report = folder / "report.html"
+    write_contest(tally, path, folder / "trials", report)
+    return report
+
+
+def _show(tally: Tally, report: Path, output: Output) -> None:
+    """The answers, in plain text."""
+    for one in tally.standings:
+        output.say(f"\n{one.question.kind}, {one.question.told}\n{one.verdict}")
+        if one.closed is not None:
+            output.say(f"Of the distance from the best fixed set to the limit, they cover {one.closed:.0%}.")
+        for line in _aligned([_HEAD, *(_row(result, tally) for result in one.best)]):
+            output.say(f"  {line}")
+    for lost in tally.lost:
+        output.say(f"failed: {lost}")
+    if tally.lost:
+        output.say(f"{len(tally.lost)} of {len(tally.records)} trainings failed; --again tries them once more")
+    output.say(f"\n{report}")
+
+
+_HEAD = ("arm", "T", "d", "score", "± seeds", "ridge mse", "light / ms")
+
+
+def _row(result: Result, tally: Tally) -> tuple[str, ...]:
+    name = "limit" if result.arm == "limit" else NAMES[result.arm].removeprefix("the ")
+    ridge = "–" if result.ridge_mse is None else digits(result.ridge_mse)
+    spread = digits(result.spread, 2) if len(result.values) > 1 else "–"
+    score = f"{tally.metric.name} {digits(result.mean, 4)}"
+    choice = result.choice
+    return name, str(choice.count), str(choice.camera_pixel), score, spread, ridge, digits(result.light_ms)
+
+
+def _aligned(rows: Sequence[Sequence[str]]) -> Iterator[str]:
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    for row in rows:
+        first, *rest = (
+            cell.ljust(width) if k == 0 else cell.rjust(width)
+            for k, (cell, width) in enumerate(zip(row, widths, strict=True))
+        )
+        yield "  ".join([first, *rest])
