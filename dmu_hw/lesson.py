@@ -102,6 +102,8 @@ class SegmentTask(Settings):
     (0, 0, 1) is straight from frames; (.5, .5, 0) is an image that is then segmented."""
     network: SegmenterSettings = SegmenterSettings()
     """The one behind the inverse model."""
+    learning_rate: Positive = 4e-3
+    """Of that network."""
 
     @field_validator("stages")
     @classmethod

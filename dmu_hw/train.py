@@ -109,14 +109,14 @@ class Learner:
         return Segmenter.start(task.network, self.lesson.schedule.seed).to(self.device)
 
     def _groups(self) -> list[dict[str, Any]]:
-        schedule = self.lesson.schedule
+        schedule, task = self.lesson.schedule, self.lesson.task
         groups = [
             {"params": list(self.model.parameters()), "peak": schedule.learning_rate, "part": "model"},
             {"params": list(self.patterns.parameters()), "peak": schedule.patterns_rate, "part": "patterns"},
         ]
-        if self.segmenter is not None:
+        if self.segmenter is not None and task.kind == "segment":
             parameters = list(self.segmenter.parameters())
-            groups.append({"params": parameters, "peak": schedule.learning_rate, "part": "segmenter"})
+            groups.append({"params": parameters, "peak": task.learning_rate, "part": "segmenter"})
         return groups
 
     @property

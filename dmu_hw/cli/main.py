@@ -189,6 +189,18 @@ def schema(
         print_schema(kind, output)
 
 
+@app.command()
+def bench(
+    what: Annotated[str, typer.Argument(metavar="WHAT", help="train: updates of lattice and of the published model.")],
+    json: Json = False,
+) -> None:
+    """Time two ways of doing the same side by side."""
+    with Output(as_json=json) as output:
+        from dmu_hw.cli.bench import bench as measure  # noqa: PLC0415
+
+        measure(what, output)
+
+
 def _version(show: bool) -> None:
     if show:
         typer.echo(f"dmu-hw {__version__}")
