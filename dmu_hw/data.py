@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 BoolArray = NDArray[np.bool_]
 Float32Array = NDArray[np.float32]
+Int32Array = NDArray[np.int32]
 Uint16Array = NDArray[np.uint16]
 Progress = Callable[[int, int], None]
 """Called with how much is done and how much there is."""
@@ -138,7 +139,15 @@ class Estimate:
     """What the inverse made of a burst."""
 
     image: Float32Array
-    """(y, x) on the object grid; 1 is the brightest dye of the model."""
+    """(y, x) on the object grid; 1 is the brightest dye of the model. Of a bundle that segments: what its segmenter
+    looks at, which need not resemble the specimen."""
     pixel_um: float
     bundle_hash: str
     """Which inverse made it."""
+    labels: Int32Array | None = None
+    """(y, x), objects 1, 2, 3, ... on background 0; None of a bundle that does not segment."""
+
+    @property
+    def count(self) -> int | None:
+        """How many objects were found."""
+        return None if self.labels is None else int(np.count_nonzero(np.unique(self.labels)))

@@ -15,6 +15,7 @@ import numpy as np
 import zarr
 from zarr.codecs import ZstdCodec
 
+from dmu_hw.data import Int32Array
 from dmu_hw.errors import InputError, Problem, RunError
 
 AXES = [
@@ -25,6 +26,8 @@ AXES = [
     {"name": "x", "type": "space", "unit": "micrometer"},
 ]
 
+LABELS = "labels/objects"
+"""Where an image keeps which object each pixel belongs to."""
 PART = ".part"
 """Ends the name of a store that is not whole yet."""
 
@@ -45,6 +48,8 @@ class Image:
     channels: Sequence[str]
     display: tuple[float, float]
     """Grey levels to show as black and white at first."""
+    labelled: bool = False
+    """Whether the objects in it are kept beside it."""
 
     def attributes(self) -> dict[str, Any]:
         """OME metadata of the image's group."""
@@ -67,6 +72,11 @@ class Image:
                 "omero": {"channels": channels, "rdefs": {"model": "greyscale"}},
             }
         }
+
+    def label_attributes(self) -> dict[str, Any]:
+        """OME metadata of the objects: the same pixels, numbers in place of grey levels."""
+        images = self.attributes()["ome"]["multiscales"]
+        return {"ome": {"version": "0.5", "multiscales": images, "image-label": {"source": {"image": "../../"}}}}
 
     def xml(self, index: int) -> Iterator[str]:
         """The same for readers that know fields from OME-XML only, napari among them."""
@@ -129,6 +139,8 @@ class Store:
                 fill_value=math.nan,
                 compressors=ZstdCodec(level=3, checksum=True),
             )
+            if image.labelled:
+                _add_labels(group, image)
         return store
 
     @property
@@ -140,10 +152,16 @@ class Store:
             series = cast("Any", self.root["OME"].attrs["ome"])
             return len(series["series"])
 
+    @property
+    def labelled(self) -> bool:
+        """Whether the objects in the images are kept: `Labels` of the same path reads them."""
+        with self._reading("field 0"):
+            return LABELS in cast("Any", self.root["0"])
+
     def array(self, field: int) -> zarr.Array[Any]:
         """(t, c, z, y, x) of one field."""
         with self._reading(f"field {field}"):
-            return cast("zarr.Array[Any]", self.root[f"{field}/0"])
+            return cast("zarr.Array[Any]", self.root[f"{self._at(field)}/0"])
 
     def times(self, field: int) -> zarr.Array[Any]:
         """(t, c, z) of one field, milliseconds on the rig's clock."""
@@ -152,7 +170,7 @@ class Store:
 
     def attributes(self, field: int) -> dict[str, Any]:
         with self._reading(f"field {field}"):
-            return dict(cast("Any", self.root[str(field)].attrs))
+            return dict(cast("Any", self.root[self._at(field)].attrs))
 
     def image(self, field: int) -> Image:
         """What a field says of itself."""
@@ -160,7 +178,7 @@ class Store:
             ome, array = self.attributes(field)["ome"], self.array(field)
             image = ome["multiscales"][0]
             steps = {step["type"]: step[step["type"]] for step in image["datasets"][0]["coordinateTransformations"]}
-            channels = ome["omero"]["channels"]
+            channels: Any = ome["omero"]["channels"] if "omero" in ome else [_OBJECTS]
             window = channels[0]["window"]
             return Image(
                 name=image["name"],
@@ -172,12 +190,17 @@ class Store:
                 corner_um=cast("tuple[float, float, float]", tuple(steps["translation"][2:])),
                 channels=[channel["label"] for channel in channels],
                 display=(window["start"], window["end"]),
+                labelled=f"{self._at(field)}/{LABELS}" in self.root,
             )
 
     def burst(self, field: int, time: int, plane: int) -> np.ndarray[Any, Any]:
         """(c, y, x) of one burst."""
         with self._reading(f"field {field}, time {time}, plane {plane}"):
             return np.asarray(self.array(field)[time, :, plane])
+
+    def _at(self, field: int) -> str:
+        """The group of a field's image."""
+        return str(field)
 
     @contextmanager
     def _reading(self, what: str) -> Iterator[None]:
@@ -186,6 +209,52 @@ class Store:
             yield
         except (LookupError, OSError, RuntimeError, TypeError, ValueError) as error:
             raise RunError(f"{self.path}: {what} is damaged: {error}") from error
+
+
+class Labels(Store):
+    """The objects in the images of a store, as images of their own."""
+
+    def counts(self, field: int) -> zarr.Array[Any]:
+        """(t, c, z) of one field: how many objects there are; -1 where nobody looked."""
+        with self._reading(f"field {field}"):
+            return cast("zarr.Array[Any]", self.root[f"{self._at(field)}/count"])
+
+    def put(self, place: tuple[int, int, int], labels: Int32Array) -> None:
+        """(y, x) of a field, a time and a plane, and how many objects these are."""
+        field, time, plane = place
+        self.array(field)[time, 0, plane] = labels
+        self.counts(field)[time, 0, plane] = np.count_nonzero(np.unique(labels))
+
+    def _at(self, field: int) -> str:
+        return f"{field}/{LABELS}"
+
+
+_OBJECTS = {"label": "objects", "window": {"start": 0.0, "end": 255.0}}
+"""What stands in for the display of an image: labels have none, for no grey level means anything."""
+
+
+def _add_labels(image_group: zarr.Group, image: Image) -> None:
+    """The group that viewers lay over the image, empty."""
+    folder, _, name = LABELS.partition("/")
+    labels = image_group.create_group(folder)
+    labels.attrs.update({"ome": {"version": "0.5", "labels": [name]}})
+    group = labels.create_group(name)
+    group.attrs.update(image.label_attributes())
+    sound = ZstdCodec(level=3, checksum=True)
+    chunks = (1, image.shape[1], 1, *image.shape[3:])
+    axes = ["t", "c", "z", "y", "x"]
+    group.create_array(
+        "0",
+        shape=image.shape,
+        chunks=chunks,
+        dtype="int32",
+        fill_value=0,
+        dimension_names=axes,
+        compressors=sound,
+    )
+    group.create_array(
+        "count", shape=image.shape[:3], chunks=(1, *image.shape[1:3]), dtype="int32", fill_value=-1, compressors=sound
+    )
 
 
 def _write_xml(path: Path, images: Sequence[Image]) -> None:
@@ -198,8 +267,8 @@ def _write_xml(path: Path, images: Sequence[Image]) -> None:
 
 
 def chunk_place(relative: str) -> tuple[int, int, int] | None:
-    """(field, time, plane) of a chunk file within a store, if it is one of pixels."""
-    parts = relative.split("/")
+    """(field, time, plane) of a chunk file within a store, if it is one of pixels or of labels."""
+    parts = relative.replace(f"/{LABELS}/", "/", 1).split("/")
     if len(parts) != 8 or parts[1:3] != ["0", "c"] or not all(part.isdecimal() for part in (parts[0], *parts[3:])):
         return None
     return int(parts[0]), int(parts[3]), int(parts[5])

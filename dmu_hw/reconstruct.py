@@ -11,13 +11,18 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from dmu_hw import plugin
+from dmu_hw import plugin, segments
 from dmu_hw.bundle import Bundle, Weights
-from dmu_hw.data import Estimate, Float32Array, Layout, PatternStack, Progress, Uint16Array
-from dmu_hw.omezarr import Image, Store
+from dmu_hw.data import Estimate, Float32Array, Int32Array, Layout, PatternStack, Progress, Uint16Array
+from dmu_hw.errors import InputError, Problem
+from dmu_hw.omezarr import Image, Labels, Store
 from dmu_hw.physics.forward import Forward
 from dmu_hw.physics.optics import Optics
 from dmu_hw.physics.sensor import SensorModel
+from dmu_hw.segmenter.model import Segmenter
+
+_SEGMENTER = "segmenter."
+"""What the weights of a bundle's segmenter begin with; all others are the inverse model's."""
 
 
 class Model(Protocol):
@@ -84,13 +89,29 @@ class Reconstructor:
         self.bundle_hash = bundle.hash
         self.calibrated = Calibrated(window, bundle.patterns.camera_pixel, device)
         found = model_class(bundle.header.model, where="bundle", folder=Path())
-        self.model = found(bundle.weights, bundle.patterns.layout, device)
+        inverse = {key: value for key, value in bundle.weights.items() if not key.startswith(_SEGMENTER)}
+        self.model = found(inverse, bundle.patterns.layout, device)
+        self.segmenter = _segmenter(bundle, device) if bundle.header.task == "segment" else None
 
     @torch.no_grad()
     def estimate(self, frames: Uint16Array) -> Estimate:
-        """A burst (pattern, y, x) → the specimen on the object grid."""
+        """A burst (pattern, y, x) → the specimen on the object grid, and the objects in it if the bundle segments."""
         image = self.calibrated.flat(self.model(self.calibrated.signal(frames)[None])[0])
-        return Estimate(image, self.calibrated.window.optics.object_pixel_um, self.bundle_hash)
+        labels = None if self.segmenter is None else self._objects(self.segmenter, image)
+        return Estimate(image, self.calibrated.window.optics.object_pixel_um, self.bundle_hash, labels)
+
+    def _objects(self, segmenter: Segmenter, image: Float32Array) -> Int32Array:
+        seen = torch.from_numpy(image)[None].to(self.calibrated.forward.device)
+        return segments.instances(torch.sigmoid(segmenter(seen))[0].cpu().numpy())
+
+
+def _segmenter(bundle: Bundle, device: torch.device | str) -> Segmenter:
+    weights = {
+        key.removeprefix(_SEGMENTER): value for key, value in bundle.weights.items() if key.startswith(_SEGMENTER)
+    }
+    if not weights:
+        raise InputError([Problem(f"bundle {bundle.header.name}", "is for segmentation, but holds no segmenter")])
+    return Segmenter.of(weights).to(device)
 
 
 def enlarged(calibrated: Calibrated, frame: Uint16Array) -> Float32Array:
@@ -105,10 +126,12 @@ def reconstruct_run(
 ) -> None:
     """Every complete burst of a run, one after the other: memory does not grow with the run."""
     reconstructor = Reconstructor(bundle, window)
-    images = [_image(frames.image(field), window) for field in range(len(frames))]
-    facts = {"bundle": bundle.header.name, "bundle_hash": bundle.hash, "model": bundle.header.model}
+    header = bundle.header
+    images = [_image(frames.image(field), window, labelled=header.task == "segment") for field in range(len(frames))]
+    facts = {"bundle": header.name, "bundle_hash": bundle.hash, "model": header.model, "task": header.task}
     part = path.with_name(path.name + ".part")
     store = Store.create(part, images, facts)
+    objects = Labels(part, mode="r+") if store.labelled else None
     places = [
         (field, time, z)
         for field, image in enumerate(images)
@@ -118,14 +141,17 @@ def reconstruct_run(
     for done, (field, time, z) in enumerate(places, start=1):
         exposed_ms = np.asarray(frames.times(field)[time, :, z])
         if not np.isnan(exposed_ms).any():
-            store.array(field)[time, 0, z] = reconstructor.estimate(frames.burst(field, time, z)).image
+            estimate = reconstructor.estimate(frames.burst(field, time, z))
+            store.array(field)[time, 0, z] = estimate.image
+            if objects is not None and estimate.labels is not None:
+                objects.put((field, time, z), estimate.labels)
             store.times(field)[time, 0, z] = exposed_ms[0]
         if progress is not None:
             progress(done, len(places))
     part.rename(path)
 
 
-def _image(frames: Image, window: Window) -> Image:
+def _image(frames: Image, window: Window, *, labelled: bool) -> Image:
     """The reconstruction's metadata from those of the frames: smaller pixels, the same field."""
     pixel_um = window.optics.object_pixel_um
     z, y, x = frames.corner_um
@@ -136,6 +162,7 @@ def _image(frames: Image, window: Window) -> Image:
         dtype="float32",
         pixel_um=pixel_um,
         corner_um=(z, y + move_um, x + move_um),
-        channels=["reconstruction"],
+        channels=["seen by the segmenter" if labelled else "reconstruction"],
         display=(0.0, 1.0),
+        labelled=labelled,
     )

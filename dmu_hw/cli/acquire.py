@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import shutil
 import time
@@ -21,7 +22,7 @@ from dmu_hw.engine import Counts, Engine
 from dmu_hw.errors import InputError, Problem
 from dmu_hw.files import write_whole
 from dmu_hw.journal import Journal
-from dmu_hw.omezarr import Store
+from dmu_hw.omezarr import Labels, Store
 from dmu_hw.plan import Plan, Shot
 from dmu_hw.runfolder import RunFolder, new_run
 from dmu_hw.spool import Spool
@@ -44,14 +45,15 @@ def run_protocol(path: Path, rig_path: Path | None, out: Path, output: Output) -
     tell_plan(plan, output)
     bundle = _bundle(session, output)
     if bundle is not None:
-        _check_room(plan, out, sum(weight.nbytes for weight in bundle.weights.values()))
+        labels = 4 * math.prod(plan.protocol.field_px) * plan.price.bursts if _segments(bundle) else 0
+        _check_room(plan, out, labels + sum(weight.nbytes for weight in bundle.weights.values()))
     with session.rig.opened():
         run = new_run(out, session.protocol.name)
         output.known["run"] = str(run.path)
         output.remains = f"{run.path} holds what there is; it has no manifest, so that nobody takes it for whole"
         began = datetime.now().astimezone()
         _write_settings(run, session, bundle)
-        taken = _acquire(run, session, output)
+        taken = _acquire(run, session, output, labelled=_segments(bundle))
     with output.progress("storing") as progress:
         write_stores(run, plan, progress)
     metrics = _reconstruct(run, session, bundle, taken.truth, output) if bundle is not None else {}
@@ -72,18 +74,19 @@ def run_protocol(path: Path, rig_path: Path | None, out: Path, output: Output) -
         },
         "cautions": list(plan.cautions),
         "metrics": metrics,
+        "objects": _objects(run) if _segments(bundle) else None,
         "wall_s": time.monotonic() - began_s,
     }
     _report(run, session, facts)
     run.write_manifest(facts)
     output.remains = ""
-    _tell(run, taken, metrics, output)
+    _tell(run, taken, facts, output)
     status = DONE if facts["complete"] else INCOMPLETE
-    told = {name: facts[name] for name in ("complete", "counts", "cautions", "metrics")}
+    told = {name: facts[name] for name in ("complete", "counts", "cautions", "metrics", "objects")}
     output.finish(status, **told, missing=taken.gaps)
 
 
-def _check_room(plan: Plan, out: Path, bundle_bytes: int = 0) -> None:
+def _check_room(plan: Plan, out: Path, more_bytes: int = 0) -> None:
     """Refuse a run that has no place to go to, before anything is made."""
     place = out.absolute()
     while not place.exists():
@@ -92,7 +95,7 @@ def _check_room(plan: Plan, out: Path, bundle_bytes: int = 0) -> None:
         raise InputError([Problem(str(out), f"{place} is a file, where a folder is needed")])
     if not os.access(place, os.W_OK | os.X_OK):
         raise InputError([Problem(str(out), f"nobody may write into {place}")])
-    free, wanted = shutil.disk_usage(place).free, plan.price.disk_bytes + bundle_bytes + _SPARE_BYTES
+    free, wanted = shutil.disk_usage(place).free, plan.price.disk_bytes + more_bytes + _SPARE_BYTES
     if free < wanted:
         raise InputError([Problem(str(out), f"{free / 1e9:.2f} GB are free, the run needs {wanted / 1e9:.2f} GB")])
 
@@ -143,10 +146,10 @@ class _Taken:
     """The first frames that are missing, and why."""
 
 
-def _acquire(run: RunFolder, session: Session, output: Output) -> _Taken:
+def _acquire(run: RunFolder, session: Session, output: Output, *, labelled: bool) -> _Taken:
     from dmu_hw.cli.truth import truth_of  # noqa: PLC0415 - beside other imports that a plan does not need
 
-    truth = truth_of(session.rig, session.plan)
+    truth = truth_of(session.rig, session.plan, labelled=labelled)
     gaps: list[str] = []
     journal = Journal(run.journal)
     spool = Spool(run.spool, journal)
@@ -191,6 +194,23 @@ def _reconstruct(
     return judge(run, session, truth)
 
 
+def _segments(bundle: Bundle | None) -> bool:
+    return bundle is not None and bundle.header.task == "segment"
+
+
+def _objects(run: RunFolder) -> dict[str, Any]:
+    """How many objects each field holds, on average over its times and planes; null where no burst was whole."""
+    store = Labels(run.reconstruction)
+    counts = [np.asarray(store.counts(field)).ravel() for field in range(len(store))]
+    looked = [found[found >= 0] for found in counts]
+    everywhere = np.concatenate(looked)
+    return {
+        "fields": [float(found.mean()) if found.size else None for found in looked],
+        "mean": float(everywhere.mean()) if everywhere.size else None,
+        "bursts": int(everywhere.size),
+    }
+
+
 def _counted(counts: Counts) -> dict[str, int]:
     names = ("expected", "received", "saved", "missing", "retaken_bursts", "unproven_bursts")
     return {name: getattr(counts, name) for name in names}
@@ -202,14 +222,17 @@ def _report(run: RunFolder, session: Session, facts: dict[str, Any]) -> None:
     write_report(run, session.plan, facts)
 
 
-def _tell(run: RunFolder, taken: _Taken, metrics: dict[str, float], output: Output) -> None:
+def _tell(run: RunFolder, taken: _Taken, facts: dict[str, Any], output: Output) -> None:
     """The end of a run in a few lines."""
     counts = taken.counts
     for gap in taken.gaps:
         output.say(f"missing: {gap}")
     if counts.missing > len(taken.gaps):
         output.say(f"missing: and {counts.missing - len(taken.gaps):,} more")
-    for name, value in metrics.items():
+    objects = facts["objects"]
+    if objects is not None and objects["mean"] is not None:
+        output.say(f"{'objects per field':>28}  {objects['mean']:.1f}")
+    for name, value in facts["metrics"].items():
         output.say(f"{name:>28}  {value:.2f}")
     output.say(
         f"{counts.saved:,} of {counts.expected:,} frames saved"

@@ -7,22 +7,40 @@ import math
 import numpy as np
 
 from dmu_hw.cli.session import Session
-from dmu_hw.cli.truth import Truth
+from dmu_hw.cli.truth import Place, Truth
 from dmu_hw.data import Float32Array, Uint16Array
-from dmu_hw.metrics import mse
-from dmu_hw.omezarr import Store
+from dmu_hw.metrics import average_precision, count_error, dice, mse
+from dmu_hw.omezarr import Labels, Store
 from dmu_hw.plan import Take
 from dmu_hw.reconstruct import Calibrated, Reconstructor, enlarged
 from dmu_hw.runfolder import RunFolder
 from dmu_hw.view.window import window_of
 
-Place = tuple[int, int, int]
-"""Field, time and plane."""
-
 
 def judge(run: RunFolder, session: Session, truth: Truth) -> dict[str, float]:
-    """PSNR in dB over all places whose truth was kept and of which no frame is missing: of the run's images, and of
-    its plain-camera references if any."""
+    """Means over all places whose truth was kept and of which no frame is missing."""
+    if Store(run.reconstruction).labelled:
+        return _judge_objects(run, truth)
+    return _judge_images(run, session, truth)
+
+
+def _judge_objects(run: RunFolder, truth: Truth) -> dict[str, float]:
+    """How near the objects are to the true ones. The image that they were found in is not judged: what a segmenter
+    looks at has been trained for it, not for people."""
+    objects, frames = Labels(run.reconstruction), Store(run.frames)
+    scores: dict[str, list[float]] = {}
+    for place, true in truth.labels.items():
+        if not _whole(frames, place):
+            continue
+        found = objects.burst(*place)[0]
+        scores.setdefault("Dice", []).append(dice(found > 0, true > 0))
+        scores.setdefault("AP@0.5", []).append(average_precision(found, true))
+        scores.setdefault("count error", []).append(count_error(found, true))
+    return {name: float(np.mean(values)) for name, values in scores.items()}
+
+
+def _judge_images(run: RunFolder, session: Session, truth: Truth) -> dict[str, float]:
+    """PSNR in dB of the run's images, and of its plain-camera references if any."""
     take = session.plan.takes.get("plain")
     images, frames = Store(run.reconstruction), Store(run.frames)
     plain = Store(run.frames_of("plain")) if take is not None else None

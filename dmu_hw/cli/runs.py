@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 
 from dmu_hw.cli.output import DONE, FAILED, INCOMPLETE, Output
-from dmu_hw.errors import InputError, Problem, RunError
+from dmu_hw.errors import DmuError, InputError, Problem, RunError
 from dmu_hw.export import export_tiff
-from dmu_hw.omezarr import Store
+from dmu_hw.omezarr import Labels, Store
 from dmu_hw.runfolder import RunFolder, open_run
 from dmu_hw.verify import verify
+
+_LABELS = {"labels": "reconstruction", "truth-labels": "truth"}
+"""Objects that can be exported, and the store whose they are."""
 
 
 def known_run(folder: Path) -> RunFolder:
@@ -37,19 +41,26 @@ def verify_run(folder: Path, output: Output) -> None:
 
 
 def export_run(folder: Path, file: Path, what: str, output: Output) -> None:
-    """One of the run's stores as OME-TIFF."""
+    """One of the run's stores, or the objects in it, as OME-TIFF."""
     run = known_run(folder)
-    stores = sorted(path.name.removesuffix(".ome.zarr") for path in run.path.glob("*.ome.zarr"))
-    if what not in stores:
-        there = ", ".join(stores) or "none, so that nothing can be exported"
+    stores = {path.name.removesuffix(".ome.zarr"): path for path in sorted(run.path.glob("*.ome.zarr"))}
+    paths = stores | {name: stores[of] for name, of in _LABELS.items() if of in stores and _labelled(stores[of])}
+    if what not in paths:
+        there = ", ".join(paths) or "none, so that nothing can be exported"
         raise InputError([Problem(str(folder), f"holds no images {what!r} (--what); there are: {there}")])
     if not file.absolute().parent.is_dir():
         raise InputError([Problem(str(file), f"there is no folder {file.parent}")])
-    path = run.path / f"{what}.ome.zarr"
+    path = paths[what]
     try:
-        fields = export_tiff(Store(path), file)
+        fields = export_tiff(Labels(path) if what in _LABELS else Store(path), file)
     except (KeyError, ValueError, RuntimeError, TypeError) as error:
         # what zarr and its codecs raise over damaged chunks and metadata
         raise RunError(f"{path}: is damaged: {error} (dmu verify names what is)") from error
     output.say(f"{file}: {fields:,} fields")
     output.finish(DONE, file=str(file), fields=fields)
+
+
+def _labelled(path: Path) -> bool:
+    with contextlib.suppress(DmuError):  # damage is told when the store itself is asked for
+        return Store(path).labelled
+    return False

@@ -5,13 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
-from dmu_hw.data import Float32Array
-from dmu_hw.omezarr import Image, Store
+from dmu_hw.data import Float32Array, Int32Array
+from dmu_hw.omezarr import Image, Labels, Store
 from dmu_hw.plan import Plan, Shot
 from dmu_hw.ports import Roi
 from dmu_hw.rig import Rig
 from dmu_hw.writer import field_corners, time_step_s, z_step_um
 
+Place = tuple[int, int, int]
+"""Field, time and plane."""
 _KEPT_BURSTS = 64
 """Memory is bounded: of a longer run the truth of the first bursts is kept."""
 
@@ -21,6 +23,9 @@ class Scene(Protocol):
 
     @property
     def image(self) -> Float32Array: ...
+
+    @property
+    def labels(self) -> Int32Array: ...
 
 
 @runtime_checkable
@@ -33,31 +38,40 @@ class Simulated(Protocol):
 class Truth:
     """The specimen at the place and time of each burst."""
 
-    def __init__(self, world: Simulated, roi: Roi) -> None:
+    def __init__(self, world: Simulated, roi: Roi, *, labelled: bool) -> None:
         self._world = world
         self._roi = roi
-        self.images: dict[tuple[int, int, int], Float32Array] = {}
-        """By field, time and plane."""
+        self._labelled = labelled
+        self.images: dict[Place, Float32Array] = {}
+        self.labels: dict[Place, Int32Array] = {}
+        """Which object each pixel belongs to, if that is asked for."""
 
     def look(self, shot: Shot) -> None:
         if shot.role == "patterns" and len(self.images) < _KEPT_BURSTS:
-            self.images[shot.position, shot.time, shot.z] = self._world.scene(self._roi).image
+            place, scene = (shot.position, shot.time, shot.z), self._world.scene(self._roi)
+            self.images[place] = scene.image
+            if self._labelled:
+                self.labels[place] = scene.labels
 
     def save(self, path: Path, plan: Plan) -> None:
         pixel_um = plan.optics.object_pixel_um
         shape = (plan.times, 1, plan.planes, *plan.protocol.field_px)
+        steps = z_step_um(plan), time_step_s(plan)
         images = [
-            Image(name, shape, "float32", pixel_um, z_step_um(plan), time_step_s(plan), corner, ["truth"], (0.0, 1.0))
+            Image(name, shape, "float32", pixel_um, *steps, corner, ["truth"], (0.0, 1.0), labelled=self._labelled)
             for name, corner in field_corners(plan, pixel_um)
         ]
         store = Store.create(path, images, {})
         for (field, time, plane), image in self.images.items():
             store.array(field)[time, 0, plane] = image
+        objects = Labels(path, mode="r+")
+        for place, labels in self.labels.items():
+            objects.put(place, labels)
 
 
-def truth_of(rig: Rig, plan: Plan) -> Truth | None:
-    """The truth behind a simulated rig; None for a real one."""
+def truth_of(rig: Rig, plan: Plan, *, labelled: bool) -> Truth | None:
+    """The truth behind a simulated rig, with its objects if they are asked for; None for a real one."""
     for link in rig.connections:
         if isinstance(link, Simulated):
-            return Truth(link, plan.roi)
+            return Truth(link, plan.roi, labelled=labelled)
     return None

@@ -9,10 +9,11 @@ from dmu_hw.data import BoolArray, Float32Array, PatternStack
 from dmu_hw.plan import Plan, Shot
 from dmu_hw.view.amounts import decibels, digits, duration, plural
 from dmu_hw.view.page import Html, Section, pairs, paragraph, tag
-from dmu_hw.view.pictures import Scale, absent, bilevel, lattice, outline, picture
+from dmu_hw.view.pictures import Scale, absent, bilevel, lattice, outline, outlines, picture
 from dmu_hw.view.samples import MAX_FRAMES, Sample, Sampler
 
 MAX_PATTERNS = 9
+_COUNTED = {"reconstruction": "objects", "truth": "true objects"}
 _LATTICE = 4, 8
 """Camera pixels of a pattern that are shown, at least and at most."""
 IMAGES = {
@@ -22,6 +23,8 @@ IMAGES = {
     "plain": "Plain camera, bicubic",
     "full": "Full sensor, same dose",
 }
+_SEGMENTED = "Objects found"
+"""What the reconstruction is called where it was made for the objects in it."""
 _BRIGHTNESS = "× the brightest dye"
 
 
@@ -77,14 +80,18 @@ class Scales:
     raw: Scale
     image: Scale
     error: Scale
+    seen: Scale
+    """Of what a segmenter looks at."""
 
     @classmethod
-    def of(cls, plan: Plan, samples: list[Sample]) -> Scales:
+    def of(cls, plan: Plan, samples: list[Sample], *, segments: bool) -> Scales:
+        images = ("truth",) if segments else ("truth", "reconstruction")
         frames = [frame for sample in samples for frame in sample.frames if frame is not None]
         return cls(
             Scale.over(frames, plan.optics.sensor.offset_adu, "ADU"),
-            Scale.over(_all(samples, "truth", "reconstruction") or _all(samples, "plain", "full"), 0.0, _BRIGHTNESS),
+            Scale.over(_all(samples, *images) or _all(samples, "plain", "full"), 0.0, _BRIGHTNESS),
             Scale.over(_all(samples, "error"), 0.0, _BRIGHTNESS, percent=99.5).coloured(),
+            Scale.over(_all(samples, "reconstruction") if segments else (), 0.0, ""),
         )
 
 
@@ -95,9 +102,11 @@ def _all(samples: list[Sample], *names: str) -> list[Float32Array]:
 def fields_section(plan: Plan, sampler: Sampler, shots: list[Shot], dose_mj_cm2: Mapping[int, float]) -> Section:
     """Some bursts: raw frames, and every image that was made of the same place. The dose is that of whole fields."""
     samples = [sampler.sample(shot) for shot in shots]
-    scales = Scales.of(plan, samples)
+    scales = Scales.of(plan, samples, segments=sampler.segments)
     legends = [scales.raw.legend("Raw frames")]
-    if any(sample.images for sample in samples):
+    if sampler.segments and _all(samples, "reconstruction"):
+        legends.append(scales.seen.legend("What the segmenter looks at"))
+    if any(sample.images.keys() - ({"reconstruction"} if sampler.segments else set()) for sample in samples):
         legends.append(scales.image.legend("Images"))
     if _all(samples, "error"):
         legends.append(scales.error.legend("Error"))
@@ -147,6 +156,7 @@ class _Gallery:
             rows.append(("rig's clock", duration(sample.began_s)))
         if shot.position in self.dose_mj_cm2:
             rows.append(("dose of the field", f"{digits(self.dose_mj_cm2[shot.position])} mJ/cm²"))
+        rows += [(_COUNTED[name], f"{count:,}") for name, count in sample.counts.items()]
         rows.append(("stores", f"*.ome.zarr/{shot.position}"))
         return tag("div", pairs(rows), class_="card")
 
@@ -165,23 +175,28 @@ class _Gallery:
     def _images(self, sample: Sample, title: str) -> Iterator[Html]:
         if sample.overview is not None:
             yield self._overview(sample.overview, title)
-        for name, told in IMAGES.items():
-            psnr_db = sample.psnr_db.get(name)
-            caption = tag("span", tag("b", told), None if psnr_db is None else f" · {decibels(psnr_db)}")
+        for name, named in IMAGES.items():
+            told = _SEGMENTED if name == "reconstruction" and self.sampler.segments else named
+            caption = tag("span", tag("b", told), _measured(sample, name))
             if name in sample.images:
-                scale = self.scales.error if name == "error" else self.scales.image
-                uri, shape = scale.png(sample.images[name]), self.sampler.crop.shape
-                yield picture(uri, f"{title}: {told}", caption, shape=shape, width_um=self._width_um)
+                uri, shape = self._scale(name).png(sample.images[name]), self.sampler.crop.shape
+                over = outlines(sample.labels[name]) if name in sample.labels else None
+                yield picture(uri, f"{title}: {told}", caption, shape=shape, width_um=self._width_um, over=over)
             elif name in self.sampler.expected:
                 why = "not kept" if name == "truth" else "missing"
                 yield absent(caption, shape=self.sampler.crop.shape, why=why)
+
+    def _scale(self, name: str) -> Scale:
+        if name == "reconstruction" and self.sampler.segments:
+            return self.scales.seen
+        return self.scales.error if name == "error" else self.scales.image
 
     def _overview(self, image: Float32Array, title: str) -> Html:
         """The whole field, and which part of it the other pictures show."""
         part = self.sampler.crop.coarse(self.plan.protocol.field_px[1] // image.shape[1])
         shape = (image.shape[0], image.shape[1])
         return picture(
-            self.scales.image.png(image),
+            self._scale("reconstruction").png(image),
             f"{title}: the whole field, coarsely",
             tag("b", "Whole field"),
             shape=shape,
@@ -192,6 +207,13 @@ class _Gallery:
     @property
     def _width_um(self) -> float:
         return self.sampler.crop.shape[1] * self.plan.optics.object_pixel_um
+
+
+def _measured(sample: Sample, name: str) -> str | None:
+    """What stands behind the name of an image."""
+    if name in sample.counts:
+        return f" · {plural(sample.counts[name], 'object')}"
+    return f" · {decibels(sample.psnr_db[name])}" if name in sample.psnr_db else None
 
 
 def _left_out(count: int, shown: int, what: str) -> str:

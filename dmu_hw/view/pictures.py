@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from dmu_hw.data import BoolArray
+from dmu_hw.data import BoolArray, Int32Array
 from dmu_hw.view.amounts import digits
 from dmu_hw.view.page import Html, tag
 
@@ -109,6 +109,21 @@ def outline(shape: tuple[int, int], part: tuple[slice, slice]) -> Html:
     y, x = part
     path = f"M{x.start} {y.start}H{x.stop}V{y.stop}H{x.start}Z"
     return tag("svg", tag("path", d=path), viewBox=f"0 0 {shape[1]} {shape[0]}", aria_hidden="true")
+
+
+def outlines(labels: Int32Array) -> Html:
+    """The borders of objects, over a picture of as many pixels."""
+    lines = [f"M{start} {y}H{stop}" for y, start, stop in _runs(labels[1:] != labels[:-1])]
+    lines += [f"M{x} {start}V{stop}" for x, start, stop in _runs((labels[:, 1:] != labels[:, :-1]).T)]
+    rows, columns = labels.shape
+    return tag("svg", tag("path", d="".join(lines)), viewBox=f"0 0 {columns} {rows}", aria_hidden="true")
+
+
+def _runs(differs: BoolArray) -> Iterator[tuple[int, int, int]]:
+    """Where neighbouring lines differ: number of the second one, and from where to where."""
+    steps = np.diff(np.pad(differs, ((0, 0), (1, 1))).astype(np.int8), axis=1)
+    for (line, start), (_, stop) in zip(np.argwhere(steps > 0), np.argwhere(steps < 0), strict=True):
+        yield int(line) + 1, int(start), int(stop)
 
 
 def bar_length_um(width_um: float) -> float:

@@ -17,6 +17,7 @@ from dmu_hw.runfolder import RunFolder
 from dmu_hw.view.amounts import digits, duration, plural, size
 from dmu_hw.view.gallery import fields_section, patterns_section
 from dmu_hw.view.gaps import gaps_section
+from dmu_hw.view.objects import objects_section
 from dmu_hw.view.page import Html, Section, page, pairs, paragraph, table, tag, verbatim
 from dmu_hw.view.samples import Sampler, chosen
 from dmu_hw.view.verdict import verdict, verdict_section
@@ -26,9 +27,16 @@ def write_report(run: RunFolder, plan: Plan, facts: dict[str, Any]) -> None:
     """One file that stands for itself; `facts` are those of the manifest."""
     settings = json.loads(run.settings.read_bytes())
     whole = facts["complete"]
-    judged = verdict(facts["metrics"], reconstructed=run.reconstruction.exists(), truth_known=run.truth.exists())
+    objects = facts.get("objects")
+    judged = verdict(
+        facts["metrics"],
+        reconstructed=run.reconstruction.exists(),
+        truth_known=run.truth.exists(),
+        segmented=objects is not None,
+    )
     sections = [
         verdict_section(judged, facts["metrics"], complete=whole),
+        *([objects_section(run, objects)] if objects is not None else []),
         fields_section(plan, Sampler(run, plan), chosen(plan), facts["actual"]["dose_mj_cm2"]),
         patterns_section(plan),
         _price_section(run, plan, facts),
@@ -78,6 +86,7 @@ def _glance(plan: Plan, facts: dict[str, Any]) -> list[tuple[object, object]]:
     counts, optics = facts["counts"], plan.optics
     rows, columns = plan.protocol.field_px
     take = plan.takes["patterns"]
+    objects = facts.get("objects")
     field_um = f"{digits(columns * optics.object_pixel_um)} × {digits(rows * optics.object_pixel_um)}"
     return [
         ("frames saved", f"{counts['saved']:,} of {counts['expected']:,}"),
@@ -86,7 +95,12 @@ def _glance(plan: Plan, facts: dict[str, Any]) -> list[tuple[object, object]]:
         ("exposure of each", duration(take.mode.exposure_ms / 1e3)),
         ("dose per field", f"{_doses(facts)} mJ/cm²"),
         (f"fields of {field_um} µm", f"{plan.positions:,}{_times(plan.planes, 'planes')}{_times(plan.times, 'times')}"),
+        *([("objects per field", _mean(objects["mean"]))] if objects is not None else []),
     ]
+
+
+def _mean(value: float | None) -> str:
+    return "–" if value is None else digits(value)
 
 
 def _times(count: int, noun: str) -> str:

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dmu_hw.data import Float32Array
+from dmu_hw.data import Float32Array, Int32Array
 from dmu_hw.metrics import psnr_db
-from dmu_hw.omezarr import Store
+from dmu_hw.omezarr import Labels, Store
 from dmu_hw.plan import Plan, Role, Shot
 from dmu_hw.reconstruct import Calibrated, enlarged
 from dmu_hw.runfolder import RunFolder
@@ -35,7 +35,11 @@ class Sample:
     images: dict[str, Float32Array]
     """`reconstruction`, `truth`, `error` (how far they are apart), `plain`, `full`: those that there are."""
     psnr_db: dict[str, float]
-    """Of the images against the truth, over the whole field."""
+    """Of the images against the truth, over the whole field; not of one that was made for a segmenter."""
+    labels: dict[str, Int32Array]
+    """The objects in `reconstruction` and `truth`, of a run that segments."""
+    counts: dict[str, int]
+    """How many they are in the whole field."""
     overview: Float32Array | None = None
     """The whole field, coarsely, where the images show only its middle."""
 
@@ -98,6 +102,7 @@ class Sampler:
             for name, path in (("reconstruction", run.reconstruction), ("truth", run.truth))
             if path.exists()
         }
+        self._labels = {name: Labels(store.path) for name, store in self._images.items() if store.labelled}
         self._calibrated = {
             role: Calibrated(window_of(plan, role), self._side(role)) for role in _REFERENCES if role in plan.takes
         }
@@ -111,13 +116,31 @@ class Sampler:
             if np.isfinite(self._exposed_ms(role, place)[0])
         }
         images = {name: image for name, image in images.items() if np.isfinite(image).all()}
-        truth = images.get("truth")
-        others = {name: image for name, image in images.items() if name != "truth"}
-        judged = {} if truth is None else {name: psnr_db(image, truth) for name, image in others.items()}
-        if truth is not None and "reconstruction" in images:
-            images["error"] = np.abs(images["reconstruction"] - truth)
-        shown = {name: image[self.crop.part].copy() for name, image in images.items()}
-        return Sample(shot, self._began_s(place), self._raw(place), shown, judged, self._overview(images))
+        judged: dict[str, float] = {}
+        if (truth := images.get("truth")) is not None:
+            judged = {name: psnr_db(image, truth) for name, image in images.items() if self._resembles(name)}
+            if "reconstruction" in judged:
+                images["error"] = np.abs(images["reconstruction"] - truth)
+        objects = {name: store.burst(*place)[0] for name, store in self._labels.items() if name in images}
+        return Sample(
+            shot,
+            self._began_s(place),
+            self._raw(place),
+            {name: image[self.crop.part].copy() for name, image in images.items()},
+            judged,
+            {name: labels[self.crop.part].copy() for name, labels in objects.items()},
+            {name: int(np.count_nonzero(np.unique(labels))) for name, labels in objects.items()},
+            self._overview(images),
+        )
+
+    @property
+    def segments(self) -> bool:
+        """Whether the reconstructions are there for the objects in them."""
+        return "reconstruction" in self._labels
+
+    def _resembles(self, name: str) -> bool:
+        """Whether an image is meant to look like the specimen."""
+        return name != "truth" and not (name == "reconstruction" and self.segments)
 
     @property
     def expected(self) -> set[str]:

@@ -11,6 +11,7 @@ from dmu_hw.view.page import Html, Section, paragraph, table, tag
 RECONSTRUCTION = "PSNR reconstruction / dB"
 BICUBIC = "PSNR plain camera, bicubic / dB"
 SAME_INVERSE = "PSNR plain camera, same inverse / dB"
+DICE, FOUND, MISCOUNTED = "Dice", "AP@0.5", "count error"
 _NAMES = {
     RECONSTRUCTION: "Reconstruction",
     BICUBIC: "Plain camera, bicubic",
@@ -28,14 +29,19 @@ class Judgement:
     text: str
 
 
-def verdict(metrics: Mapping[str, float], *, reconstructed: bool, truth_known: bool) -> tuple[Judgement, ...]:
+def verdict(
+    metrics: Mapping[str, float], *, reconstructed: bool, truth_known: bool, segmented: bool = False
+) -> tuple[Judgement, ...]:
     """Never empty: what cannot be judged is said as well."""
     if not reconstructed:
         return (
             Judgement(None, "The frames were recorded only: nothing was reconstructed, so there is nothing to judge."),
         )
     if not truth_known:
-        return (Judgement(None, "Nobody knows the truth of a real specimen: the reconstruction is shown, not judged."),)
+        what = "the objects that were found are" if segmented else "the reconstruction is"
+        return (Judgement(None, f"Nobody knows the truth of a real specimen: {what} shown, not judged."),)
+    if segmented:
+        return (_objects(metrics),)
     ours = metrics.get(RECONSTRUCTION)
     if ours is None:
         return (
@@ -44,6 +50,17 @@ def verdict(metrics: Mapping[str, float], *, reconstructed: bool, truth_known: b
     judged = tuple(_against_plain(ours, metrics))
     none_db = f"The reconstruction reaches {decibels(ours)}; no plain camera's frame was taken to compare it with."
     return judged or (Judgement(None, none_db),)
+
+
+def _objects(metrics: Mapping[str, float]) -> Judgement:
+    if FOUND not in metrics:
+        return Judgement(False, "No burst of which the truth is known is complete, so the objects cannot be judged.")
+    return Judgement(
+        None,
+        f"The objects share {metrics[DICE]:.0%} of their area with the true ones (Dice); of all objects, "
+        f"found or true, {metrics[FOUND]:.0%} are found where they are (AP@0.5); "
+        f"their number is {metrics[MISCOUNTED]:.0%} off in a field on average.",
+    )
 
 
 def _against_plain(ours: float, metrics: Mapping[str, float]) -> Iterator[Judgement]:
@@ -82,12 +99,20 @@ def verdict_section(judged: Iterable[Judgement], metrics: Mapping[str, float], *
     said = tag("ul", *map(_item, judged), class_="verdict")
     if not metrics:
         return Section("verdict", "Verdict", (said,))
+    if FOUND in metrics:
+        how = "Against the simulated truth, means over all bursts whose truth was kept."
+        measured = tag("div", _objects_table(metrics), paragraph(how + _left_out(complete=complete), class_="note"))
+        return Section("verdict", "Verdict", (tag("div", said, measured, class_="beside"),))
     how = (
         "PSNR against the simulated truth, from the mean squared error over all bursts whose truth was kept; "
         "the peak is the brightest dye of the model."
-    ) + ("" if complete else " Bursts with missing frames are left out.")
-    measured = tag("div", _metrics_table(metrics), paragraph(how, class_="note"))
+    )
+    measured = tag("div", _metrics_table(metrics), paragraph(how + _left_out(complete=complete), class_="note"))
     return Section("verdict", "Verdict", (tag("div", said, measured, class_="beside"),))
+
+
+def _left_out(*, complete: bool) -> str:
+    return "" if complete else " Bursts with missing frames are left out."
 
 
 def _item(one: Judgement) -> Html:
@@ -106,3 +131,8 @@ def _metrics_table(metrics: Mapping[str, float]) -> Html:
         for name, value in metrics.items()
     ]
     return table("How near each image is to the truth", ("image", "PSNR", "difference"), rows)
+
+
+def _objects_table(metrics: Mapping[str, float]) -> Html:
+    rows = [(name, f"{metrics[name]:.3f}") for name in (DICE, FOUND, MISCOUNTED)]
+    return table("How near the objects are to the true ones", ("score", "mean"), rows)

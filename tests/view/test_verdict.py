@@ -68,3 +68,19 @@ def test_missing_bursts_are_said_beside_the_numbers() -> None:
     judged = verdict(metrics, reconstructed=True, truth_known=True)
     assert "left out" in verdict_section(judged, metrics, complete=False).html
     assert "left out" not in verdict_section(judged, metrics, complete=True).html
+
+
+def test_objects_are_judged_as_objects() -> None:
+    metrics = {"Dice": 0.912, "AP@0.5": 0.634, "count error": 0.081}
+    (judged,) = verdict(metrics, reconstructed=True, truth_known=True, segmented=True)
+    assert judged.good is None
+    for number in ("91% of their area", "63% are found", "8% off"):
+        assert number in judged.text
+    html = verdict_section([judged], metrics, complete=False).html
+    assert "0.634" in html
+    assert "left out" in html
+    assert "PSNR" not in html
+    (real,) = verdict({}, reconstructed=True, truth_known=False, segmented=True)
+    assert "objects that were found are shown, not judged" in real.text
+    (gaps,) = verdict({}, reconstructed=True, truth_known=True, segmented=True)
+    assert gaps.good is False
