@@ -10,7 +10,7 @@ from torch import Tensor
 
 from dmu_hw.data import Layout
 from dmu_hw.lesson import Lesson, Variation
-from dmu_hw.lmmse import Design
+from dmu_hw.lmmse import Design, magnitude
 from dmu_hw.physics.aligned import Aligned
 from dmu_hw.physics.forward import Forward
 from dmu_hw.physics.mirrors import leak
@@ -59,7 +59,7 @@ class Exposure:
 
     def lit(self, patterns: Tensor) -> Tensor:
         """Frames of full light that give the mean object pixel the light of all patterns together."""
-        return leak(patterns.abs(), self.optics.mirrors.leakage).mean(dim=(1, 2)).sum()
+        return leak(magnitude(patterns), self.optics.mirrors.leakage).mean(dim=(1, 2)).sum()
 
     def design(self, patterns: Tensor, reach: int) -> Design:
         """What a linear estimate from patterns is computed for."""
@@ -102,11 +102,13 @@ class Exposure:
             across = self.side_px // patterns.shape[2]
             field = patterns.repeat(1, self.side_px // patterns.shape[1], across)
             signal = forward.image(specimens, forward.illuminate(field, self.power_mw))
-            lit = forward.image(specimens, forward.illuminate(field.abs(), self.power_mw)) if self.signed else signal
+            lit = (
+                forward.image(specimens, forward.illuminate(magnitude(field), self.power_mw)) if self.signed else signal
+            )
             return signal, lit, None
         aligned = self._aligned(specimens.device, patterns)
         signal = aligned.image(specimens)
-        lit = self._aligned(specimens.device, patterns.abs()).image(specimens) if self.signed else signal
+        lit = self._aligned(specimens.device, magnitude(patterns)).image(specimens) if self.signed else signal
         return signal, lit, aligned.kernels
 
     def _aligned(self, device: torch.device, patterns: Tensor) -> Aligned:

@@ -27,6 +27,11 @@ from dmu_hw.physics.forward import Forward
 from dmu_hw.physics.optics import FlatProfile, Optics
 
 
+def magnitude(patterns: Tensor) -> Tensor:
+    """Absolute values; the slope at 0 is 1, so that a dark mirror feels what it would cost to light it."""
+    return torch.where(patterns < 0, -patterns, patterns)
+
+
 @dataclass(frozen=True, eq=False)
 class Statistics:
     """Mean and power spectrum of a kind of specimen."""
@@ -87,9 +92,17 @@ class Design:
     def kernels(self) -> Tensor:
         """What each camera pixel collects, (phase y, phase x, pattern, y, x), under even light: what is uneven is
         divided out afterwards."""
+        return self._kernels(self.patterns)
+
+    def lit(self) -> Tensor:
+        """Signal of a specimen that is 1 everywhere, (phase y, phase x, pattern): what makes the noise. That of signed
+        patterns is that of their light, whatever sign it counts with."""
+        return self._kernels(magnitude(self.patterns)).sum(dim=(-2, -1))
+
+    def _kernels(self, patterns: Tensor) -> Tensor:
         flat = self.optics.model_copy(update={"profile": FlatProfile()})
         forward = Forward(flat, self.layout.tile_px, self.camera_pixel, dtype=torch.float64)
-        return Aligned(forward, self.patterns, self.power_mw).kernels
+        return Aligned(forward, patterns, self.power_mw).kernels
 
     def torus_px(self) -> int:
         """Side of the torus that statistics must have: twice a neighbourhood, so that nothing wraps into itself."""
@@ -134,7 +147,8 @@ def compute(design: Design, statistics: Statistics) -> Estimator:
     kernels = design.kernels()
     ny, nx = design.layout.phases
     covered = _Covered(design, statistics, kernels)
-    solved = [[_estimator(design, covered, statistics.mean, i, j) for j in range(nx)] for i in range(ny)]
+    noise = design.noise_variance(statistics.mean * design.lit())
+    solved = [[_estimator(design, covered, noise, i, j) for j in range(nx)] for i in range(ny)]
     explained = torch.stack([told for row in solved for _, told in row]).mean()
     return Estimator(
         statistics.mean,
@@ -217,11 +231,10 @@ class _Covered:
         return self.values[p, q, :, top : top + size, left : left + size]
 
 
-def _estimator(design: Design, covered: _Covered, mean: float, i: int, j: int) -> tuple[Tensor, Tensor]:
+def _estimator(design: Design, covered: _Covered, noises: Tensor, i: int, j: int) -> tuple[Tensor, Tensor]:
     """(pixel of the block, pattern, neighbour y, neighbour x) for one phase, and the variance that it explains."""
     width, count = 2 * design.reach + 1, design.layout.count
-    kernels = torch.cat([covered.kernels[p, q] for p, q, _, _ in covered.neighbours(i, j)])
-    noise = design.noise_variance(mean * kernels.abs().sum(dim=(-2, -1)))
+    noise = torch.cat([noises[p, q] for p, q, _, _ in covered.neighbours(i, j)])
     block = covered.block(i, j)
     solved: Tensor = torch.linalg.solve(covered.covariance(i, j) + torch.diag(noise), block)
     estimator = solved.T.reshape(design.camera_pixel**2, width, width, count).permute(0, 3, 1, 2)
