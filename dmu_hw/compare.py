@@ -105,6 +105,12 @@ class Standing:
         return abs(learned.mean - rival.mean) > max(learned.spread, rival.spread)
 
     @property
+    def left(self) -> float | None:
+        """By which part the limit is better than the best rival."""
+        limit, rival = self.of("limit"), self.rival
+        return None if limit is None or rival is None else self.gain(limit, rival)
+
+    @property
     def closed(self) -> float | None:
         """Part of the distance from the best rival to the limit that learned patterns cover."""
         learned, rival, limit = self.of("learned"), self.rival, self.of("limit")
@@ -142,9 +148,10 @@ class Standing:
             case "rival":
                 return f"{_capital(theirs)} is better here: {ours} are {_percent(-lead)} behind in {metric}."
             case "plain" if plain is not None:
-                return f"A plain camera is as good here: {ours} are {_signed(self.gain(learned, plain))} in {metric}."
+                ahead = _signed(self.gain(learned, plain), metric)
+                return f"A plain camera is as good here: {ours} are {ahead}."
             case _:
-                return f"{_capital(theirs)} is as good here: {ours} are {_signed(lead)} in {metric}."
+                return f"{_capital(theirs)} is as good here: {ours} are {_signed(lead, metric)}."
 
 
 NAMES: dict[Arm, str] = {
@@ -219,8 +226,8 @@ def _with(choice: Choice) -> str:
     return f" (T {choice.count}, d {choice.camera_pixel})"
 
 
-def _signed(part: float) -> str:
-    return f"{_percent(abs(part))} {'ahead' if part >= 0 else 'behind'}, which counts as nothing"
+def _signed(part: float, metric: str) -> str:
+    return f"{_percent(abs(part))} {'ahead' if part >= 0 else 'behind'} in {metric}, which counts as nothing"
 
 
 def _percent(part: float) -> str:

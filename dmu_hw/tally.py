@@ -108,6 +108,7 @@ class Tally:
             "outcome": one.outcome,
             "lead": one.lead,
             "beyond_spread": one.beyond_spread,
+            "left": one.left,
             "closed": one.closed,
             "failed": one.failed,
             "arms": [self._arm(result) for result in one.best],

@@ -13,8 +13,8 @@ from typing import Any
 
 from dmu_hw.cli.learn import read_course
 from dmu_hw.cli.output import DONE, INCOMPLETE, Output
-from dmu_hw.compare import NAMES, Result, job_of, jobs
-from dmu_hw.contest import Contest, Entry, Question, questions
+from dmu_hw.compare import NAMES, Standing, job_of, jobs
+from dmu_hw.contest import FIXED, Contest, Entry, Question, questions
 from dmu_hw.course import Course
 from dmu_hw.files import load_yaml, write_whole
 from dmu_hw.pool import Done, Job, Local, Record, run
@@ -23,8 +23,8 @@ from dmu_hw.tally import Tally
 from dmu_hw.view.amounts import digits, duration, plural
 
 _TV = "dmu_hw.reference:outcome"
-_PROBE = 1, 5
-"""Updates of two short trainings, from which the time of a whole one is told."""
+_PROBE = 6
+"""Updates of a short training, from which the time of a whole one is told."""
 
 
 @dataclass(frozen=True)
@@ -71,8 +71,8 @@ def compare_arms(path: Path, out: Path, output: Output, *, dry_run: bool, again:
 def _show_price(asked: Asked, folder: Path, output: Output) -> None:
     told = estimate(asked.jobs, folder, asked.contest.engine)
     if told.seconds_each is None and told.left:
-        output.say("no training has come to its end yet; a few updates tell how long they take …")
-        told = replace(told, seconds_each=_probed_s(asked.jobs[len(asked.jobs) // 2]))
+        output.say("no training has come to its end yet: a few updates tell how long they take …")
+        told = replace(told, seconds_each=_probed_s(asked, output))
     for question in asked.questions:
         arms = ", ".join(f"{arm} {len(question.of(arm))}" for arm in asked.contest.arms if question.of(arm))
         output.say(f"{question.kind}, {question.told}: trainings of {arms}")
@@ -83,20 +83,26 @@ def _show_price(asked: Asked, folder: Path, output: Output) -> None:
     output.finish(DONE, kept=told.kept, kept_failed=told.failed, left=told.left, seconds_left=seconds)
 
 
-def _probed_s(job: Job) -> float | None:
-    """About how long a training takes: what it begins and ends with, and its updates."""
-    updates = job.config["schedule"]["updates"]
+def _probed_s(asked: Asked, output: Output) -> float | None:
+    """About how long a training takes in the mean: drafts of those that learn patterns, and updates."""
+    entries = [entry for question in asked.questions for entry in question.entries]
+    learned = next(entry for entry in entries if entry.arm == "learned")
+    fixed = next(entry for entry in entries if entry.arm in FIXED)
+    short = [_shortened(learned, 1), _shortened(fixed, 1), _shortened(fixed, _PROBE)]
     with tempfile.TemporaryDirectory() as folder:
-        short = [_shortened(job, count) for count in _PROBE]
         took = {done.job.key: done.record for done in run(short, Path(folder), Local(workers=1))}
-    first, second = (took[one.key] for one in short)
-    if first.error is not None or second.error is not None:
+    failed = [record.error for record in took.values() if record.error is not None]
+    if failed:
+        output.say(f"they fail: {failed[0]}")
         return None
-    each_s = max(0.0, second.seconds - first.seconds) / (_PROBE[1] - _PROBE[0])
-    return first.seconds + each_s * updates
+    drafted_s, begun_s, updated_s = (took[job.key].seconds for job in short)
+    updates_s = max(0.0, updated_s - begun_s) / (_PROBE - 1) * asked.course.lesson.schedule.updates
+    drafts = sum(entry.arm not in FIXED for entry in entries) / len(entries)
+    return updates_s + drafts * drafted_s + (1 - drafts) * begun_s
 
 
-def _shortened(job: Job, updates: int) -> Job:
+def _shortened(entry: Entry, updates: int) -> Job:
+    job = job_of(entry)
     return Job(job.call, {**job.config, "schedule": job.config["schedule"] | {"updates": updates}})
 
 
@@ -145,7 +151,8 @@ def _following(what: str, total: int, output: Output) -> Iterator[Any]:
                 return
             left = ""
             if new and done < total:
-                left = f"; about {duration((time.monotonic() - began) / new * (total - done))} left"
+                seconds = max(1, round((time.monotonic() - began) / new * (total - done)))
+                left = f"; about {duration(seconds)} left"
             how = f"FAILED, {one.record.error}" if one.failed else f"done in {duration(one.record.seconds)}"
             output.say(f"{what} {done} of {total}: {who}: {how}{left}")
 
@@ -176,10 +183,8 @@ def _show(tally: Tally, report: Path, output: Output) -> None:
     """The answers, in plain text."""
     for one in tally.standings:
         output.say(f"\n{one.question.kind}, {one.question.told}\n{one.verdict}")
-        if one.closed is not None:
-            output.say(f"Of the distance from the best fixed set to the limit, they cover {one.closed:.0%}.")
-        for line in _aligned([_HEAD, *(_row(result, tally) for result in one.best)]):
-            output.say(f"  {line}")
+        for line in _lines(tally, one):
+            output.say(line)
     for lost in tally.lost:
         output.say(f"failed: {lost}")
     if tally.lost:
@@ -187,16 +192,23 @@ def _show(tally: Tally, report: Path, output: Output) -> None:
     output.say(f"\n{report}")
 
 
-_HEAD = ("arm", "T", "d", "score", "± seeds", "ridge mse", "light / ms")
+def _lines(tally: Tally, one: Standing) -> Iterator[str]:
+    from dmu_hw.view.ranking import COLUMNS, limit_told, power_of, scored  # noqa: PLC0415 - as above
 
-
-def _row(result: Result, tally: Tally) -> tuple[str, ...]:
-    name = "limit" if result.arm == "limit" else NAMES[result.arm].removeprefix("the ")
-    ridge = "–" if result.ridge_mse is None else digits(result.ridge_mse)
-    spread = digits(result.spread, 2) if len(result.values) > 1 else "–"
-    score = f"{tally.metric.name} {digits(result.mean, 4)}"
-    choice = result.choice
-    return name, str(choice.count), str(choice.camera_pixel), score, spread, ridge, digits(result.light_ms)
+    told = limit_told(one)
+    if told is not None:
+        yield told
+    power = power_of(one)
+    rows = [("arm", "T", "d", power.named(COLUMNS[tally.metric.name]), power.named("ridge"), "light / ms")]
+    for result in one.best:
+        name = "limit" if result.arm == "limit" else NAMES[result.arm].removeprefix("the ")
+        ridge = "–" if result.ridge_mse is None else digits(power.scaled(result.ridge_mse))
+        choice = result.choice
+        rows.append(
+            (name, f"{choice.count}", f"{choice.camera_pixel}", scored(result, power), ridge, digits(result.light_ms))
+        )
+    for line in _aligned(rows):
+        yield f"  {line}"
 
 
 def _aligned(rows: Sequence[Sequence[str]]) -> Iterator[str]:

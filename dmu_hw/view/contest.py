@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import re
+from collections.abc import Iterator
 from itertools import groupby
 from pathlib import Path
 
-from dmu_hw.compare import NAMES, Result, Standing
+from dmu_hw.compare import Standing
 from dmu_hw.files import read_text, write_whole
 from dmu_hw.tally import Tally
 from dmu_hw.view.amounts import digits, duration, plural
-from dmu_hw.view.page import Html, Section, join, page, pairs, paragraph, table, tag, verbatim
-from dmu_hw.view.plots import Mark, arms_plot, compression_plot
+from dmu_hw.view.page import Html, Section, join, page, pairs, paragraph, tag, verbatim
+from dmu_hw.view.plots import arms_plot, compression_plot
+from dmu_hw.view.ranking import budgets, choices, limit_told, marks, ranks
 from dmu_hw.view.versus import versus
 
 _SIGNS = {True: ("✓", "good"), False: ("✗", "bad"), None: ("○", "even")}
 _GOOD = {"learned": True, "rival": False}
-_COLUMNS = {
-    "mse": "MSE", "psnr_db": "PSNR / dB", "ssim": "SSIM", "ap50": "AP@0.5", "dice": "Dice", "count_error": "count error",
-    "ridge_mse": "ridge, same frames: MSE",
-}  # fmt: skip
 _LIMIT = (
     "The limit is no rival. It is trained like the learned arm, but its patterns take any value from −1 to 1, which no "
     "mirror can show: mirrors cannot take light away. Its frames have the photon noise of |H|, the light that such "
@@ -80,7 +78,8 @@ def _verdicts(tally: Tally) -> Section:
 def _verdict(one: Standing, *, with_question: bool) -> Html:
     sign, mood = _SIGNS[_GOOD.get(one.outcome or "")]
     asked = tag("span", f"{_asked(one)}: ", class_="asked") if with_question else None
-    said = tag("span", asked, tag("b", one.verdict))
+    unbroken = re.sub(r"\b([Td]) (\d)", "\\1\u00a0\\2", one.verdict)
+    said = tag("span", asked, tag("b", unbroken))
     return tag("li", tag("span", sign, class_="sign", aria_hidden="true"), said, class_=mood)
 
 
@@ -96,7 +95,7 @@ def _against_compression(tally: Tally) -> Iterator[Section]:
             continue
         told = {
             "same data": "Each arm with its own best (T, d) for that much data.",
-            "same camera": "Cameras and frame counts as asked for; at equal compression the better one is not singled out.",
+            "same camera": "Frames and camera pixels as asked for.",
         }[kind]
         plot = compression_plot(standings[0].question, standings)
         name = kind.replace(" ", "-")
@@ -109,83 +108,17 @@ def _question(tally: Tally, number: int, trials: Path) -> Section:
     if not one.best:
         return Section(name, _asked(one), (paragraph(one.verdict),))
     said = tag("ul", _verdict(one, with_question=False), class_="verdict")
-    inside = [said, *_closed(one), _ranks(tally, one), arms_plot(one, _marks(tally, one))]
+    inside = [said, *_closed(one), ranks(tally, one), arms_plot(one, marks(tally, one))]
     if len(one.all) > len(one.best):
-        inside.append(_choices(tally, one))
+        inside.append(choices(one))
     inside.append(versus(tally, one, trials))
     return Section(name, _asked(one), tuple(inside))
 
 
 def _closed(one: Standing) -> Iterator[Html]:
-    if one.closed is not None:
-        part = f"{100 * one.closed:.0f} %".replace("-", "−")
-        yield paragraph(f"Of the distance from the best fixed set to the limit, learned patterns cover {part}.")
-    elif one.of("limit") is not None and one.rival is not None:
-        yield paragraph("The limit is no better than the best fixed set: this training found nothing to gain here.")
-
-
-def _ranks(tally: Tally, one: Standing) -> Html:
-    metric = one.metric.name
-    others = [name for name in _COLUMNS if name != metric and any(name in result.also for result in one.best)]
-    spread = ", ± spread over seeds" if tally.contest.seeds > 1 else ""
-    with_tv = any(tally.reference(result) for result in one.best)
-    columns = ["arm", "T", "d", f"{_COLUMNS[metric]}{spread}", "to the best fixed set"]
-    columns += [_COLUMNS[name] for name in others]
-    columns += ["total variation: MSE (ridge there)"] if with_tv else []
-    columns += ["time under light", "dose"]
-    rows = [_rank(tally, one, result, others, with_tv=with_tv) for result in one.best]
-    caption = "Test split, best first. Dose: as of full light for so long on the mean object pixel."
-    if with_tv:
-        caption += " Total variation: on the first images of the test split, one seed."
-    return table(caption, columns, rows)
-
-
-def _rank(tally: Tally, one: Standing, result: Result, others: Sequence[str], *, with_tv: bool) -> list[object]:
-    name = Html("<i>limit: no mirror can show it</i>") if result.arm == "limit" else _name(result)
-    cells: list[object] = [name, result.choice.count, result.choice.camera_pixel, tag("b", _scored(result))]
-    gain = None if one.rival is None or result is one.rival else one.gain(result, one.rival)
-    cells.append("–" if gain is None else f"{100 * gain:+.1f} %".replace("-", "−"))
-    cells += [digits(result.also[other]) if other in result.also else "–" for other in others]
-    if with_tv:
-        found = tally.reference(result)
-        cells.append("–" if found is None else f"{digits(found['mse'])} ({digits(found['ridge_mse'])})")
-    return [*cells, duration(result.light_ms / 1e3), duration(tally.dose_ms(result) / 1e3)]
-
-
-def _name(result: Result) -> object:
-    name = NAMES[result.arm].removeprefix("the ")
-    return tag("b", name) if result.arm == "learned" else name
-
-
-def _scored(result: Result) -> str:
-    spread = f" ± {digits(result.spread, 2)}" if len(result.values) > 1 else ""
-    return f"{digits(result.mean, 4)}{spread}"
-
-
-def _marks(tally: Tally, one: Standing) -> Iterator[Mark]:
-    """Classical estimates, where arms are ranked by the same error."""
-    if one.metric.name != "mse":
-        return
-    if "ridge" in tally.contest.references:
-        yield Mark("ridge on the same frames", "D", tuple(result.ridge_mse for result in one.best))
-
-
-def _choices(tally: Tally, one: Standing) -> Html:
-    """All that arms might have chosen."""
-    columns = ("arm", "T", "d", f"validation: {_COLUMNS[one.metric.name]}", f"test: {_COLUMNS[one.metric.name]}", "")
-    rows = [
-        (
-            _name(result) if result.arm != "limit" else "limit",
-            result.choice.count,
-            result.choice.camera_pixel,
-            digits(result.val, 4),
-            _scored(result),
-            "chosen" if result in one.best else "",
-        )
-        for result in sorted(one.all, key=lambda result: (result.arm, result.choice.count))
-    ]
-    told = f"Every arm with every (T, d): {len(one.all)} tried, the best of each on the validation split chosen"
-    return tag("details", tag("summary", told), table("Chosen by validation, judged by test.", columns, rows))
+    told = limit_told(one)
+    if told is not None:
+        yield paragraph(told)
 
 
 # ---------------------------------------------------------------- what was equal, what was not
@@ -208,8 +141,7 @@ def _fairness(tally: Tally) -> Section:
         ("frames judged", "exact Poisson noise, read noise and rounding; binary patterns as the mirrors show them"),
         ("chosen", "weights, and where it is free (T, d), on the validation split; reported on the test split"),
     ]
-    budgets = _budgets(tally)
-    return Section("budget", "What was equal, and what each arm had", (pairs(rows), budgets))
+    return Section("budget", "What was equal, and what each arm had", (pairs(rows), budgets(tally)))
 
 
 def _data(tally: Tally) -> str:
@@ -217,27 +149,6 @@ def _data(tally: Tally) -> str:
     if data.kind == "folder":
         return data.path.name
     return f"{data.train} synthetic scenes ({data.specimen.kind}), {data.held_back} more each for val and test"
-
-
-def _budgets(tally: Tally) -> Html:
-    rows = []
-    for result in _each(tally):
-        had = tally.budget(result)
-        arm = "limit" if result.arm == "limit" else _name(result)
-        best = f"{had['updates']:,.0f} ({had['best_update']:,.0f})"
-        rows.append(
-            (
-                arm, result.choice.count, result.choice.camera_pixel, len(result.values), best, f"{had['batch']:g}",
-                duration(had["seconds"]), f"{had['parameters']:,.0f}",
-            )
-        )  # fmt: skip
-    columns = ("arm", "T", "d", "seeds", "updates (best at)", "batch", "time of one", "parameters")
-    return table("One training of each, in the mean over its seeds", columns, rows)
-
-
-def _each(tally: Tally) -> list[Result]:
-    """Every arm and (T, d) once, though several questions may hold it."""
-    return list({result.trials: result for one in tally.standings for result in one.all}.values())
 
 
 def _settings(tally: Tally, protocol: Path) -> Section:

@@ -41,12 +41,13 @@ class Shown:
         if not path.exists():
             return None
         with np.load(path) as kept:
-            truth, estimate = (_inner(kept[name][0].astype(np.float32), margin_px) for name in ("truth", "estimate"))
-            return cls(result, truth, estimate, kept["patterns"].astype(np.float32))
+            truth, estimate, patterns = (kept[name].astype(np.float32) for name in ("truth", "estimate", "patterns"))
+        return cls(result, _inner(truth[0], margin_px), _inner(estimate[0], margin_px), patterns)
 
     @property
     def error(self) -> Image:
-        return np.abs(self.estimate - self.truth)
+        off: Image = np.abs(self.estimate - self.truth)
+        return off
 
     @property
     def mse(self) -> float:
