@@ -29,13 +29,13 @@ def export_tiff(store: Store, path: Path) -> int:
     try:
         with tifffile.TiffWriter(part, bigtiff=size > _CLASSIC_BYTES, ome=True) as tiff:
             for field in fields:
-                array = store.array(field)
+                image = store.image(field)
                 tiff.write(
-                    _planes(store, field),
-                    shape=array.shape,
-                    dtype=array.dtype,
+                    _planes(store, field, image),
+                    shape=image.shape,
+                    dtype=image.dtype,
                     photometric="minisblack",
-                    metadata=_metadata(store.image(field)),
+                    metadata=_metadata(image),
                 )
         part.rename(path)
     except OSError as error:
@@ -45,9 +45,9 @@ def export_tiff(store: Store, path: Path) -> int:
     return len(fields)
 
 
-def _planes(store: Store, field: int) -> Iterator[np.ndarray[Any, Any]]:
+def _planes(store: Store, field: int, image: Image) -> Iterator[np.ndarray[Any, Any]]:
     """Planes in the order (t, c, z), the bursts of one field and time in memory at once."""
-    times, channels, planes = store.array(field).shape[:3]
+    times, channels, planes = image.shape[:3]
     for time in range(times):
         bursts = [store.burst(field, time, plane) for plane in range(planes)]
         for channel in range(channels):

@@ -74,8 +74,14 @@ class Image:
         }
 
     def label_attributes(self) -> dict[str, Any]:
-        """OME metadata of the objects: the same pixels, numbers in place of grey levels."""
-        images = self.attributes()["ome"]["multiscales"]
+        """OME metadata of the objects: the same pixels without the axis of channels, which napari takes off images."""
+        scale = [self.time_step_s, self.z_step_um, self.pixel_um, self.pixel_um]
+        transformations = [
+            {"type": "scale", "scale": scale},
+            {"type": "translation", "translation": [0.0, *self.corner_um]},
+        ]
+        datasets = [{"path": "0", "coordinateTransformations": transformations}]
+        images = [{"name": self.name, "axes": _without_channel(AXES), "datasets": datasets}]
         return {"ome": {"version": "0.5", "multiscales": images, "image-label": {"source": {"image": "../../"}}}}
 
     def xml(self, index: int) -> Iterator[str]:
@@ -182,12 +188,12 @@ class Store:
             window = channels[0]["window"]
             return Image(
                 name=image["name"],
-                shape=cast("tuple[int, int, int, int, int]", array.shape),
+                shape=self._shape(array),
                 dtype=str(array.dtype),
-                pixel_um=steps["scale"][4],
-                z_step_um=steps["scale"][2],
+                pixel_um=steps["scale"][-1],
+                z_step_um=steps["scale"][-3],
                 time_step_s=steps["scale"][0],
-                corner_um=cast("tuple[float, float, float]", tuple(steps["translation"][2:])),
+                corner_um=cast("tuple[float, float, float]", tuple(steps["translation"][-3:])),
                 channels=[channel["label"] for channel in channels],
                 display=(window["start"], window["end"]),
                 labelled=f"{self._at(field)}/{LABELS}" in self.root,
@@ -202,6 +208,10 @@ class Store:
         """The group of a field's image."""
         return str(field)
 
+    def _shape(self, array: zarr.Array[Any]) -> tuple[int, int, int, int, int]:
+        """(t, c, z, y, x) of what an array holds."""
+        return cast("tuple[int, int, int, int, int]", array.shape)
+
     @contextmanager
     def _reading(self, what: str) -> Iterator[None]:
         """What zarr raises for damaged files, as one error that names the place."""
@@ -212,21 +222,30 @@ class Store:
 
 
 class Labels(Store):
-    """The objects in the images of a store, as images of their own."""
+    """The objects in the images of a store, as images of their own. Their arrays have no axis of channels."""
 
     def counts(self, field: int) -> zarr.Array[Any]:
-        """(t, c, z) of one field: how many objects there are; -1 where nobody looked."""
+        """(t, z) of one field: how many objects there are; -1 where nobody looked."""
         with self._reading(f"field {field}"):
             return cast("zarr.Array[Any]", self.root[f"{self._at(field)}/count"])
 
     def put(self, place: tuple[int, int, int], labels: Int32Array) -> None:
         """(y, x) of a field, a time and a plane, and how many objects these are."""
         field, time, plane = place
-        self.array(field)[time, 0, plane] = labels
-        self.counts(field)[time, 0, plane] = np.count_nonzero(np.unique(labels))
+        self.array(field)[time, plane] = labels
+        self.counts(field)[time, plane] = np.count_nonzero(np.unique(labels))
+
+    def burst(self, field: int, time: int, plane: int) -> np.ndarray[Any, Any]:
+        """(c, y, x) of one burst; c is 1."""
+        with self._reading(f"field {field}, time {time}, plane {plane}"):
+            return np.asarray(self.array(field)[time, plane])[None]
 
     def _at(self, field: int) -> str:
         return f"{field}/{LABELS}"
+
+    def _shape(self, array: zarr.Array[Any]) -> tuple[int, int, int, int, int]:
+        times, planes, rows, columns = array.shape
+        return times, 1, planes, rows, columns
 
 
 _OBJECTS = {"label": "objects", "window": {"start": 0.0, "end": 255.0}}
@@ -241,20 +260,23 @@ def _add_labels(image_group: zarr.Group, image: Image) -> None:
     group = labels.create_group(name)
     group.attrs.update(image.label_attributes())
     sound = ZstdCodec(level=3, checksum=True)
-    chunks = (1, image.shape[1], 1, *image.shape[3:])
-    axes = ["t", "c", "z", "y", "x"]
+    times, _, *places = image.shape
     group.create_array(
         "0",
-        shape=image.shape,
-        chunks=chunks,
+        shape=(times, *places),
+        chunks=(1, 1, *places[1:]),
         dtype="int32",
+        dimension_names=["t", "z", "y", "x"],
         fill_value=0,
-        dimension_names=axes,
         compressors=sound,
     )
     group.create_array(
-        "count", shape=image.shape[:3], chunks=(1, *image.shape[1:3]), dtype="int32", fill_value=-1, compressors=sound
+        "count", shape=(times, places[0]), chunks=(1, places[0]), dtype="int32", fill_value=-1, compressors=sound
     )
+
+
+def _without_channel(axes: Sequence[dict[str, str]]) -> list[dict[str, str]]:
+    return [axis for axis in axes if axis["type"] != "channel"]
 
 
 def _write_xml(path: Path, images: Sequence[Image]) -> None:
@@ -268,7 +290,12 @@ def _write_xml(path: Path, images: Sequence[Image]) -> None:
 
 def chunk_place(relative: str) -> tuple[int, int, int] | None:
     """(field, time, plane) of a chunk file within a store, if it is one of pixels or of labels."""
-    parts = relative.replace(f"/{LABELS}/", "/", 1).split("/")
-    if len(parts) != 8 or parts[1:3] != ["0", "c"] or not all(part.isdecimal() for part in (parts[0], *parts[3:])):
+    field, _, inside = relative.partition("/")
+    labelled = inside.startswith(f"{LABELS}/")
+    head, mark, tail = inside.removeprefix(f"{LABELS}/").partition("0/c/")
+    places = tail.split("/")
+    if head or not mark or not all(part.isdecimal() for part in (field, *places)):
         return None
-    return int(parts[0]), int(parts[3]), int(parts[5])
+    if len(places) != len(_without_channel(AXES) if labelled else AXES):
+        return None
+    return int(field), int(places[0]), int(places[-3])
