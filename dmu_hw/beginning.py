@@ -20,6 +20,8 @@ from dmu_hw.physics.patterns import PatternSet, SetName
 _LOGIT = 0.3
 _SIGNED = 2.0
 """Logit of a signed pattern that is nearly 1."""
+_FULL = 4.0
+"""Logit of a signed pattern that is as good as 1, though it can still be turned."""
 _REGULAR: tuple[SetName, ...] = ("uniform", "blocks", "hadamard")
 _SCENES = 64
 _DRAFT_REACH = 1
@@ -96,8 +98,10 @@ def _draft(learned: Learned, exposure: Exposure, images: Images, generator: torc
     if learned.binarisation != "signed":
         return found.logits
     # whatever mirrors can show, signed patterns can too
-    whole = {"binary": _SIGNED * (found.logits > 0)} | {f"±{name}": _SIGNED * (2 * m - 1) for name, m in fixed.items()}
-    return best(whole, "signed").logits
+    lit = (found.logits > 0).float()
+    whole = {"binary": _SIGNED * lit} | {f"±{name}": _SIGNED * (2 * masks - 1) for name, masks in fixed.items()}
+    signed = best(whole, "signed")
+    return signed.logits if signed.error < found.error else _FULL * lit
 
 
 def _fixed_sets(learned: Learned) -> dict[str, Tensor]:
