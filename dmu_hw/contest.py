@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, ValidationError, field_validator, model_validator
 
-from dmu_hw.course import Course
+from dmu_hw.course import Course, course_of
 from dmu_hw.errors import InputError, Problem
 from dmu_hw.files import Count, FilePath, Name, Settings
 from dmu_hw.lesson import DoseCap, Learned
@@ -93,7 +93,6 @@ class Question:
 
 def questions(contest: Contest, course: Course) -> tuple[Question, ...]:
     """All that a contest asks; InputError lists what does not fit the base protocol."""
-    problems: list[Problem] = []
     found: list[Question] = []
     for choice in contest.same_camera:
         told = f"{choice.count} frames, camera pixels of {choice.camera_pixel} object pixels"
@@ -103,14 +102,24 @@ def questions(contest: Contest, course: Course) -> tuple[Question, ...]:
         choices = [Choice(count=count, camera_pixel=d) for count in contest.counts if (d := _side(compression, count))]
         entries = tuple(entry for choice in choices for entry in _entries(contest, course, choice, same_camera=False))
         found.append(Question("same data", f"1/{compression} of the data", compression, entries))
-    for question in found:
-        missing = [arm for arm in contest.arms if not question.of(arm)]
-        if "learned" in missing or not question.entries:
-            crop = course.lesson.schedule.crop_px
-            problems.append(Problem(contest.name, f"{question.told}: no camera pixel fits crops of {crop}"))
+    problems = [problem for question in found for problem in _problems(question, course)]
     if problems:
-        raise InputError(problems)
+        raise InputError(Problem(contest.name, problem) for problem in problems)
     return tuple(found)
+
+
+def _problems(question: Question, course: Course) -> Iterator[str]:
+    """What keeps a question from being answered."""
+    if not question.of("learned"):
+        yield f"{question.told}: no camera pixel fits crops of {course.lesson.schedule.crop_px}"
+    elif not any(question.of(arm) for arm in FIXED):
+        yield f"{question.told}: learned patterns have no rival, no fixed set that was asked for exists"
+    for one in {(entry.arm, entry.choice): entry for entry in question.entries}.values():
+        try:
+            course_of(one.config)
+        except InputError as error:
+            shape = f"{one.choice.count} frames on {one.choice.camera_pixel} object pixels"
+            yield from (f"{one.arm}, {shape}: {problem.what}" for problem in error.problems)
 
 
 def _side(compression: int, count: int) -> int | None:
