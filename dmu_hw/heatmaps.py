@@ -2,21 +2,37 @@
 
 from __future__ import annotations
 
+import io
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from dmu_hw.errors import InputError, Problem
+from dmu_hw.files import write_whole
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.colors import Normalize
     from matplotlib.figure import Figure
 
+X, Y = "patterns.camera_pixel", "patterns.count"
+METRICS = ("test_mse", "test_psnr_db", "test_ssim", "test_ap50", "test_dice", "test_count_error")
+"""Those that are drawn, of a task that has them."""
+MAX_PANELS = 24
+_ACROSS = 4
+_SEED = "schedule.seed"
+_PANEL = "panel"
+"""The column of what else differs, in words."""
 _NAMES = {
+    "test_mse": "test MSE",
+    "test_psnr_db": "test PSNR / dB",
+    "test_ssim": "test SSIM",
+    "test_ap50": "test AP@0.5",
+    "test_dice": "test Dice",
     "patterns.count": "T / frames",
     "patterns.camera_pixel": "d / object pixels",
     "optics.dye.photons_per_um2_mw_ms": "dye / photons/(µm² mW ms)",
@@ -30,6 +46,48 @@ _COLOURS = "cividis"
 _DECADES = 1.0
 """Positive values that span more than so many powers of ten get a logarithmic scale."""
 _CELL_IN = 0.95
+
+
+def write_heat_maps(rows: Sequence[Mapping[str, Any]], varied: Sequence[str], folder: Path) -> list[Path]:
+    """FOLDER/METRIC.png and .svg: T × d for each of the main metrics, with a panel for every combination of all else
+    that was `varied` but seeds. None where T and d do not both differ, or where there would be too many panels."""
+    if not all(key in row for key in (X, Y) for row in rows) or min(len(_values(rows, key)) for key in (X, Y)) < 2:
+        return []
+    others = [
+        key
+        for key in rows[0]
+        if any(f"{key}.".startswith(f"{step}.") for step in varied) and key not in (X, Y, _SEED)
+        if len(_values(rows, key)) > 1
+    ]
+    panelled = [{**row, _PANEL: ", ".join(_told(key, row[key]) for key in others)} for row in rows]
+    if len(_values(panelled, _PANEL)) > MAX_PANELS:
+        return []
+    drawn = [metric for metric in METRICS if any(row.get(metric) is not None for row in rows)]
+    return [
+        path
+        for metric in drawn
+        for path in _save(heat_maps(panelled, metric, X, Y, over=_PANEL if others else None), folder / metric)
+    ]
+
+
+def _save(figure: Figure, path: Path) -> list[Path]:
+    written = []
+    for ending, settings in ((".png", {"dpi": 150}), (".svg", {"metadata": {"Date": None}})):
+        buffer = io.BytesIO()
+        figure.savefig(buffer, format=ending[1:], **settings)
+        written.append(path.with_suffix(ending))
+        write_whole(written[-1], buffer.getvalue())
+    return written
+
+
+def _told(key: str, value: Any) -> str:
+    """A setting in a few words; whether patterns are frozen is whether they learn."""
+    name = _words(key.rpartition(".")[2])
+    if key == "patterns.frozen":
+        return "frozen" if value else "learned"
+    if isinstance(value, bool):
+        return name if value else f"not {name}"
+    return f"{name} {_shown(value)}"
 
 
 @dataclass(frozen=True)
@@ -74,18 +132,25 @@ def heat_maps(rows: Sequence[Mapping[str, Any]], metric: str, x: str, y: str, ov
         for panel in panels
     ]
     scale = _scale([cell.mean for grid in grids for cell in grid.values() if cell.count])
-    size = (len(panels) * (len(xs) * _CELL_IN + 0.4) + 2.2, len(ys) * _CELL_IN * 0.7 + 1.3)
+    across = min(len(panels), _ACROSS)
+    down = -(-len(panels) // across)
+    size = (across * (len(xs) * _CELL_IN + 0.4) + 2.2, down * (len(ys) * _CELL_IN * 0.7 + 0.7) + 0.6)
     figure = Figure(figsize=size, layout="constrained")
-    axes = figure.subplots(1, len(panels), squeeze=False)[0]
+    places = figure.subplots(down, across, squeeze=False)
+    axes = places.ravel()[: len(panels)]
+    for empty in places.ravel()[len(panels) :]:
+        empty.set_axis_off()
     for place, panel, grid in zip(axes, panels, grids, strict=True):
         image = _draw(place, grid, (len(ys), len(xs)), scale)
         place.set_xticks(range(len(xs)), [_shown(value) for value in xs])
         place.set_yticks(range(len(ys)), [_shown(value) for value in ys])
         place.set_xlabel(label(x))
         if over is not None:
-            place.set_title(f"{label(over)}: {_shown(panel)}", fontsize="medium")
-    axes[0].set_ylabel(label(y))
-    figure.colorbar(image, ax=list(axes), label=label(metric))
+            told = _shown(panel) if over == _PANEL else f"{label(over)}: {_shown(panel)}"
+            place.set_title(told, fontsize="medium", wrap=True)
+    for place in places[:, 0]:
+        place.set_ylabel(label(y))
+    figure.colorbar(image, ax=places, label=label(metric))
     return figure
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,15 +12,24 @@ from dmu_hw.cli.learn import read_course
 from dmu_hw.cli.output import DONE, FAILED, REFUSED, Output
 from dmu_hw.cli.runs import known_run
 from dmu_hw.cli.session import load_bundle, load_instrument, open_session
+from dmu_hw.cli.sweep import read_sweep
 from dmu_hw.contest import Contest
 from dmu_hw.errors import DeviceError, InputError, Problem
 from dmu_hw.files import Settings, parse_yaml, read_text
 from dmu_hw.lesson import Lesson
 from dmu_hw.protocol import Protocol
 from dmu_hw.rig import Rig, RigSettings
+from dmu_hw.sweep import Sweep
 from dmu_hw.verify import verify
+from dmu_hw.view.amounts import plural
 
-SCHEMAS: dict[str, type[Settings]] = {"rig": RigSettings, "run": Protocol, "train": Lesson, "compare": Contest}
+SCHEMAS: dict[str, type[Settings]] = {
+    "rig": RigSettings,
+    "run": Protocol,
+    "train": Lesson,
+    "compare": Contest,
+    "sweep": Sweep,
+}
 
 
 def check_files(files: list[Path], output: Output, *, connect: bool) -> None:
@@ -59,14 +69,19 @@ def _checked(path: Path) -> tuple[str, Rig | None]:
         return "a rig", load_instrument(path)
     if kind == "run":
         return "a protocol", open_session(path).rig
-    if kind == "train":
-        course = read_course(path)
-        return f"a training of {course.lesson.schedule.updates} updates", None
-    if kind == "compare":
-        return f"a comparison by {len(read_contest(path).jobs)} trainings", None
+    if isinstance(kind, str) and kind in _TRAININGS:
+        return _TRAININGS[kind](path), None
     allowed = ", ".join(SCHEMAS)
     given = "is missing" if kind is None else f"is {str(kind)[:60]!r}"
     raise InputError([Problem(document.where(("kind",)), f"key 'kind' {given}; allowed: {allowed}")])
+
+
+_TRAININGS: dict[str, Callable[[Path], str]] = {
+    "train": lambda path: f"a training of {read_course(path).lesson.schedule.updates} updates",
+    "compare": lambda path: f"a comparison by {len(read_contest(path).jobs)} trainings",
+    "sweep": lambda path: f"a sweep of {plural(len(read_sweep(path)[1].jobs), 'trial')}",
+}
+"""What a protocol that learns says of itself; whatever stands against it is refused."""
 
 
 def _checked_run(path: Path) -> str:

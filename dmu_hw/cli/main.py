@@ -145,6 +145,27 @@ def compare(
 
 
 @app.command()
+def sweep(
+    protocol: Annotated[Path, typer.Argument(metavar="PROTOCOL", help="Such as protocols/sweep-simulated.yaml.")],
+    out: Annotated[
+        Path, typer.Option("--out", metavar="DIR", help="Where the folder NAME goes; what is in it is not done again.")
+    ] = Path("runs/sweeps"),
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say how many trials and how long.")] = False,
+    again: Annotated[bool, typer.Option("--again", help="Try trials once more that failed.")] = False,
+    device: DeviceOption = "auto",
+    json: Json = False,
+) -> None:
+    """Train with some settings varied; leave one table of all trials, and heat maps over T and d.
+
+    Any trial may be killed; the same command goes on. Exit status 3: some trials failed.
+    """
+    with Output(as_json=json) as output:
+        from dmu_hw.cli.sweep import sweep_settings  # noqa: PLC0415
+
+        sweep_settings(protocol, out, device, output, dry_run=dry_run, again=again)
+
+
+@app.command()
 def verify(folder: RunArgument, json: Json = False) -> None:
     """Say whether a run folder is what it was; name every damaged frame.
 
@@ -179,7 +200,7 @@ def export(
 
 @app.command()
 def schema(
-    kind: Annotated[str, typer.Argument(metavar="[rig|run|train|compare]", help="A rig, or a protocol.")] = "run",
+    kind: Annotated[str, typer.Argument(metavar="[rig|run|train|compare|sweep]", help="A rig, or a protocol.")] = "run",
     json: Json = False,
 ) -> None:
     """Print the JSON schema of a YAML file, for editors."""
