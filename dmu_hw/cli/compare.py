@@ -23,7 +23,7 @@ from dmu_hw.tally import Tally
 from dmu_hw.view.amounts import digits, duration, plural
 
 _TV = "dmu_hw.reference:outcome"
-_PROBE = 6
+_PROBE = 12
 """Updates of a short training, from which the time of a whole one is told."""
 
 
@@ -89,16 +89,22 @@ def _probed_s(asked: Asked, output: Output) -> float | None:
     learned = next(entry for entry in entries if entry.arm == "learned")
     fixed = next(entry for entry in entries if entry.arm in FIXED)
     short = [_shortened(learned, 1), _shortened(fixed, 1), _shortened(fixed, _PROBE)]
+    engine = asked.contest.engine if isinstance(asked.contest.engine, Local) else Local()
     with tempfile.TemporaryDirectory() as folder:
-        took = {done.job.key: done.record for done in run(short, Path(folder), Local(workers=1))}
+        took = {done.job.key: done.record for done in run(short, Path(folder), engine)}
     failed = [record.error for record in took.values() if record.error is not None]
     if failed:
         output.say(f"they fail: {failed[0]}")
         return None
-    drafted_s, begun_s, updated_s = (took[job.key].seconds for job in short)
-    updates_s = max(0.0, updated_s - begun_s) / (_PROBE - 1) * asked.course.lesson.schedule.updates
+    drafted, one, some = (took[job.key].result or {} for job in short)
+    updating_s = some["seconds_to_learn"] - one["seconds_to_learn"]
+    # a busy computer may take longer for one update than for some: then they tell no more than what they took
+    each_s = updating_s / (_PROBE - 1) if updating_s > 0 else some["seconds_to_learn"] / _PROBE
+    updates_s = each_s * asked.course.lesson.schedule.updates + one["seconds_to_learn"]
     drafts = sum(entry.arm not in FIXED for entry in entries) / len(entries)
-    return updates_s + drafts * drafted_s + (1 - drafts) * begun_s
+    begin_s = drafts * drafted["seconds_to_begin"] + (1 - drafts) * one["seconds_to_begin"]
+    seconds: float = begin_s + updates_s
+    return seconds
 
 
 def _shortened(entry: Entry, updates: int) -> Job:
@@ -193,11 +199,9 @@ def _show(tally: Tally, report: Path, output: Output) -> None:
 
 
 def _lines(tally: Tally, one: Standing) -> Iterator[str]:
-    from dmu_hw.view.ranking import COLUMNS, limit_told, power_of, scored  # noqa: PLC0415 - as above
+    from dmu_hw.view.ranking import COLUMNS, classical_told, limit_told, power_of, scored  # noqa: PLC0415 - as above
 
-    told = limit_told(one)
-    if told is not None:
-        yield told
+    yield from (told for told in (limit_told(one), classical_told(tally, one)) if told is not None)
     power = power_of(one)
     rows = [("arm", "T", "d", power.named(COLUMNS[tally.metric.name]), power.named("ridge"), "light / ms")]
     for result in one.best:

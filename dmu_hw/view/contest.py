@@ -13,7 +13,7 @@ from dmu_hw.tally import Tally
 from dmu_hw.view.amounts import digits, duration, plural
 from dmu_hw.view.page import Html, Section, join, page, pairs, paragraph, tag, verbatim
 from dmu_hw.view.plots import arms_plot, compression_plot
-from dmu_hw.view.ranking import budgets, choices, limit_told, marks, ranks
+from dmu_hw.view.ranking import budgets, choices, classical_told, limit_told, marks, ranks
 from dmu_hw.view.versus import versus
 
 _SIGNS = {True: ("✓", "good"), False: ("✗", "bad"), None: ("○", "even")}
@@ -108,17 +108,15 @@ def _question(tally: Tally, number: int, trials: Path) -> Section:
     if not one.best:
         return Section(name, _asked(one), (paragraph(one.verdict),))
     said = tag("ul", _verdict(one, with_question=False), class_="verdict")
-    inside = [said, *_closed(one), ranks(tally, one), arms_plot(one, marks(tally, one))]
+    inside = [said, *_closed(tally, one), ranks(tally, one), arms_plot(one, marks(tally, one))]
     if len(one.all) > len(one.best):
         inside.append(choices(one))
     inside.append(versus(tally, one, trials))
     return Section(name, _asked(one), tuple(inside))
 
 
-def _closed(one: Standing) -> Iterator[Html]:
-    told = limit_told(one)
-    if told is not None:
-        yield paragraph(told)
+def _closed(tally: Tally, one: Standing) -> Iterator[Html]:
+    yield from (paragraph(told) for told in (limit_told(one), classical_told(tally, one)) if told is not None)
 
 
 # ---------------------------------------------------------------- what was equal, what was not

@@ -16,7 +16,7 @@ COLUMNS = {
     "ap50": "AP@0.5",
     "dice": "Dice",
     "count_error": "count error",
-    "ridge_mse": "ridge, same frames: MSE",
+    "ridge_mse": "ridge",
 }
 
 
@@ -32,6 +32,20 @@ def limit_told(one: Standing) -> str | None:
     return f"The limit is {little}{gain} better than the best fixed set; learned patterns cover {part} of that."
 
 
+def classical_told(tally: Tally, one: Standing) -> str | None:
+    """How far training went beyond an estimate without any, on the frames of the learned patterns."""
+    learned = one.of("learned")
+    found = None if learned is None else tally.reference(learned)
+    if learned is None or found is None or not learned.ridge_mse or one.metric.name != "mse":
+        return None
+    classical, trained = found["mse"] / found["ridge_mse"], learned.mean / learned.ridge_mse
+    told = (
+        f"total variation leaves {100 * classical:.0f} % of the ridge's error, the trained model {100 * trained:.0f} %"
+    )
+    more = ": more training, or a larger model, would do better." if classical < trained else "."
+    return f"From the frames of the learned patterns {told}{more}"
+
+
 def power_of(one: Standing) -> Power:
     """The unit of all errors in a table."""
     return Power.of(result.mean for result in one.best) if one.metric.name == "mse" else Power(0)
@@ -43,12 +57,11 @@ def ranks(tally: Tally, one: Standing) -> Html:
     power = power_of(one)
     errors = Power.of(result.ridge_mse for result in one.best if result.ridge_mse)
     units = {metric: power, "ridge_mse": errors}
-    spread = ", ± spread over seeds" if tally.contest.seeds > 1 else ""
     with_tv = any(tally.reference(result) for result in one.best)
-    columns = ["arm", "T", "d", f"{power.named(COLUMNS[metric])}{spread}", "to the best fixed set"]
+    columns = ["arm", "T", "d", power.named(COLUMNS[metric]), "to best fixed"]
     columns += [units.get(name, _PLAIN).named(COLUMNS[name]) for name in others]
-    columns += [errors.named("total variation (ridge there): MSE")] if with_tv else []
-    columns += ["time under light", "dose"]
+    columns += [errors.named("TV (ridge)")] if with_tv else []
+    columns += ["under light", "dose"]
     rows = [
         [
             *_rank(one, result, power),
@@ -59,9 +72,11 @@ def ranks(tally: Tally, one: Standing) -> Html:
         ]
         for result in one.best
     ]
-    caption = "Test split, best first. Dose: as of full light for so long on the mean object pixel."
+    caption = "Test split, best first; ± is the standard deviation over seeds. " if tally.contest.seeds > 1 else ""
+    caption += "Ridge: error of the best linear estimate from the same frames. "
     if with_tv:
-        caption += " Total variation: on the first images of the test split, one seed."
+        caption += "TV: that of total variation, on the first few images (and the ridge's there). "
+    caption += "Dose: as of full light for so long on the mean object pixel. Limit: no mirror can show it."
     return table(caption, columns, rows)
 
 
@@ -69,7 +84,7 @@ _PLAIN = Power(0)
 
 
 def _rank(one: Standing, result: Result, power: Power) -> list[object]:
-    name = Html("<i>limit: no mirror can show it</i>") if result.arm == "limit" else _name(result)
+    name = tag("i", "limit") if result.arm == "limit" else _name(result)
     gain = None if one.rival is None or result is one.rival else one.gain(result, one.rival)
     ahead = "–" if gain is None else f"{100 * gain:+.1f} %".replace("-", "−")
     return [name, result.choice.count, result.choice.camera_pixel, tag("b", scored(result, power)), ahead]

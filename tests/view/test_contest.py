@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
 from collections.abc import Callable, Mapping
@@ -131,7 +132,7 @@ def test_the_verdict_comes_first_and_every_arm_is_there(tally_of: TallyOf, tmp_p
         assert {result.arm for result in one.best} == set(SKILL)
     assert text.count("<svg") >= 4  # three of arms, one against compression
     assert "Learned patterns (T" in seen
-    assert "http" not in re.sub(r'xmlns(:\w+)?="[^"]*"', "", text)
+    assert "://" not in re.sub(r'xmlns(:\w+)?="[^"]*"', "", text)
     assert "<script" not in text
     assert "var(--text)" in text
     assert text.count("data:image/png") > 3 * (1 + 6 * 3)
@@ -197,7 +198,7 @@ def test_all_numbers_for_programs(tally_of: TallyOf) -> None:
 @given(st.lists(st.floats(0, 300), min_size=1, max_size=8).map(sorted))
 def test_names_of_lines_do_not_meet(heights: list[float]) -> None:
     placed = _apart(heights)
-    assert all(low + _LABEL_PT <= high + 1e-6 for low, high in zip(placed, placed[1:], strict=False))
+    assert all(low + _LABEL_PT <= high + 1e-6 for low, high in itertools.pairwise(placed))
     assert np.mean(placed) == pytest.approx(np.mean(heights))
-    if all(low + _LABEL_PT <= high for low, high in zip(heights, heights[1:], strict=False)):
+    if all(low + _LABEL_PT <= high for low, high in itertools.pairwise(heights)):
         assert placed == pytest.approx(heights)
