@@ -68,6 +68,12 @@ def _against_plain(ours: float, metrics: Mapping[str, float]) -> Iterator[Judgem
         yield _against_bicubic(ours, metrics[BICUBIC])
     if SAME_INVERSE in metrics:
         yield _against_same_inverse(ours, metrics[SAME_INVERSE])
+    elif BICUBIC in metrics:
+        yield Judgement(
+            None,
+            "Enlarging knows nothing of the specimen, and the network does: how far a plain camera comes with a "
+            "network of its own, trained as long, is not seen here. `dmu compare` tells.",
+        )
 
 
 def _against_bicubic(ours: float, theirs: float) -> Judgement:
