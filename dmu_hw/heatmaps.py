@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +16,7 @@ from dmu_hw.files import write_whole
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.colorbar import Colorbar
     from matplotlib.colors import Normalize
     from matplotlib.figure import Figure
 
@@ -23,6 +24,7 @@ X, Y = "patterns.camera_pixel", "patterns.count"
 METRICS = ("test_mse", "test_psnr_db", "test_ssim", "test_ap50", "test_dice", "test_count_error")
 """Those that are drawn, of a task that has them."""
 MAX_PANELS = 24
+NEEDS = f"patterns.count and patterns.camera_pixel must both vary, with at most {MAX_PANELS} combinations of all else"
 _ACROSS = 4
 _SEED = "schedule.seed"
 _PANEL = "panel"
@@ -43,8 +45,10 @@ _UNITS = {
 }  # fmt: skip
 _COLOURS = "cividis"
 """Looks the same to eyes that see red and green alike, and still orders values in grey print."""
-_DECADES = 1.0
+_DECADES = 0.5
 """Positive values that span more than so many powers of ten get a logarithmic scale."""
+_SMALL, _LARGE = -2, 4
+"""Powers of ten below and from which the unit holds one."""
 _CELL_IN = 0.95
 
 
@@ -82,12 +86,12 @@ def _save(figure: Figure, path: Path) -> list[Path]:
 
 def _told(key: str, value: Any) -> str:
     """A setting in a few words; whether patterns are frozen is whether they learn."""
-    name = _words(key.rpartition(".")[2])
+    name, _, unit = label(key.rpartition(".")[2]).partition(" / ")
     if key == "patterns.frozen":
         return "frozen" if value else "learned"
     if isinstance(value, bool):
         return name if value else f"not {name}"
-    return f"{name} {_shown(value)}"
+    return f"{name} {_shown(value)} {unit}".rstrip()
 
 
 @dataclass(frozen=True)
@@ -108,12 +112,16 @@ class Cell:
         return cls(mean, spread, len(values), len(rows) - len(values))
 
     def __str__(self) -> str:
-        lines = [f"{self.mean:.3g}"] if self.count else []
+        mean = f"{self.mean:#.3g}".rstrip(".") if abs(self.mean) < 1000 else f"{self.mean:,.0f}"
+        lines = [mean] if self.count else []
         if self.count > 1:
             lines.append(f"± {self.spread:.1g}")
         if self.failed:
             lines.append(f"{self.failed} failed")
         return "\n".join(lines)
+
+    def over(self, unit: float) -> Cell:
+        return replace(self, mean=self.mean / unit, spread=self.spread / unit)
 
 
 def heat_maps(rows: Sequence[Mapping[str, Any]], metric: str, x: str, y: str, over: str | None = None) -> Figure:
@@ -131,9 +139,11 @@ def heat_maps(rows: Sequence[Mapping[str, Any]], metric: str, x: str, y: str, ov
         _cells([row for row in rows if over is None or row[over] == panel], metric, (x, xs), (y, ys))
         for panel in panels
     ]
+    power = _power([cell.mean for grid in grids for cell in grid.values() if cell.count])
+    grids = [{place: cell.over(10.0**power) for place, cell in grid.items()} for grid in grids]
     scale = _scale([cell.mean for grid in grids for cell in grid.values() if cell.count])
-    across = min(len(panels), _ACROSS)
-    down = -(-len(panels) // across)
+    down = -(-len(panels) // _ACROSS)
+    across = -(-len(panels) // down)
     size = (across * (len(xs) * _CELL_IN + 0.4) + 2.2, down * (len(ys) * _CELL_IN * 0.7 + 0.7) + 0.6)
     figure = Figure(figsize=size, layout="constrained")
     places = figure.subplots(down, across, squeeze=False)
@@ -150,7 +160,9 @@ def heat_maps(rows: Sequence[Mapping[str, Any]], metric: str, x: str, y: str, ov
             place.set_title(told, fontsize="medium", wrap=True)
     for place in places[:, 0]:
         place.set_ylabel(label(y))
-    figure.colorbar(image, ax=places, label=label(metric))
+    bar = figure.colorbar(image, ax=places, label=label(metric) + (f" / $10^{{{power}}}$" if power else ""))
+    if type(scale).__name__ == "LogNorm":
+        _tick_plainly(bar)
     return figure
 
 
@@ -184,6 +196,22 @@ def _cells(
     for row in rows:
         shared.setdefault((y[1].index(row[y[0]]), x[1].index(row[x[0]])), []).append(row)
     return {place: Cell.of(some, metric) for place, some in shared.items()}
+
+
+def _power(values: Sequence[float]) -> int:
+    """Of ten, to be told once in place of zeros in every cell; 0 for numbers that are read as they are."""
+    middle = float(np.median(np.abs(values))) if values else 0.0
+    power = math.floor(math.log10(middle)) if middle else 0
+    return 0 if _SMALL <= power < _LARGE else power
+
+
+def _tick_plainly(bar: Colorbar) -> None:
+    """1, 2 and 5 on a logarithmic scale, as numbers."""
+    from matplotlib.ticker import FormatStrFormatter, LogLocator  # noqa: PLC0415
+
+    bar.locator, bar.formatter = LogLocator(subs=(1, 2, 5)), FormatStrFormatter("%g")
+    bar.minorticks_off()
+    bar.update_ticks()
 
 
 def _scale(values: Sequence[float]) -> Normalize:

@@ -16,9 +16,11 @@ from dmu_hw.cli.output import DONE, INCOMPLETE, Output
 from dmu_hw.cli.session import outsiders
 from dmu_hw.errors import InputError, Problem
 from dmu_hw.files import load_yaml, read_text, write_whole
+from dmu_hw.heatmaps import NEEDS, write_heat_maps
 from dmu_hw.pool import Done, Job, Local, find, run
 from dmu_hw.pool.settings import cores
 from dmu_hw.sweep import Expansion, Sweep, estimate, expand
+from dmu_hw.trials import rows, write_table
 from dmu_hw.view.amounts import duration, plural
 
 _PROBE_UPDATES = 4
@@ -55,6 +57,8 @@ def sweep_settings(path: Path, out: Path, device: str, output: Output, *, dry_ru
         output.say(f"{len(failed):,} of {plural(len(jobs), 'trial')} failed; --again tries them once more")
     for written in (table, *(picture for picture in pictures if picture.suffix == ".png")):
         output.say(str(written))
+    if not pictures:
+        output.say(f"no heat maps: {NEEDS}")
     output.finish(
         INCOMPLETE if failed else DONE,
         table=str(table),
@@ -189,9 +193,6 @@ def _value(config: Any, key: str) -> Any:
 
 def _keep(sweep: Sweep, jobs: Sequence[Job], folder: Path) -> tuple[Path, list[Path]]:
     """The table of all results in the folder, and maps of this sweep's own."""
-    from dmu_hw.heatmaps import write_heat_maps  # noqa: PLC0415 - a second to draw
-    from dmu_hw.trials import rows, write_table  # noqa: PLC0415
-
     table = write_table(folder, sweep.keys)
     found = rows((record for job in jobs if (record := find(job, folder)) is not None), sweep.keys)
     return table, write_heat_maps(found, sweep.keys, folder)

@@ -62,7 +62,8 @@ def test_real_trainings_end_in_a_table_and_go_on(dmu: Dmu, sweep_yaml: SweepYaml
     rows = pq.read_table(folder / "trials.parquet").to_pylist()
     assert sorted(row["patterns.count"] for row in rows) == [1, 4]
     assert all(0 < row["test_mse"] < 1 for row in rows)
-    assert said.told["heat_maps"] == []  # d does not vary
+    assert said.told["heat_maps"] == []
+    assert "no heat maps: patterns.count and patterns.camera_pixel must both vary" in said.err
     assert (folder / "sweep.yaml").read_text() == path.read_text()
 
     kept = {file: file.read_bytes() for file in folder.glob("*.json")}
@@ -82,7 +83,13 @@ def test_maps_of_t_and_d_have_a_panel_for_all_else(dmu: Dmu, sweep_yaml: SweepYa
     with Image.open(tmp_path / "out/small/test_mse.png") as picture:
         assert picture.width > picture.height > 100
     svg = (tmp_path / "out/small/test_mse.svg").read_text()
-    for told in ("start draft, learned", "start random, frozen", "T / frames", "d / object pixels", "test MSE"):
+    for told in (
+        "start draft, learned",
+        "start random, frozen",
+        "T / frames",
+        "d / object pixels",
+        "test MSE / $10^{-3}$",
+    ):
         assert f"<!-- {told} -->" in svg
     again = dmu("sweep", path, "--out", tmp_path / "out", "--json")
     assert again.told["heat_maps"] == said.told["heat_maps"]

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from dmu_hw.errors import InputError
-from dmu_hw.heatmaps import heat_maps, label
+from dmu_hw.heatmaps import MAX_PANELS, heat_maps, label, write_heat_maps
 from dmu_hw.pool import Failure, Job, Record, find
 from dmu_hw.pool.jobs import keep
 from dmu_hw.trials import rows, table, write_table
@@ -143,18 +143,20 @@ def test_a_heat_map_averages_seeds_and_says_what_is_missing(tmp_path: Path) -> N
     assert [tick.get_text() for tick in axes.get_xticklabels()] == ["8", "16"]
     assert [tick.get_text() for tick in axes.get_yticklabels()] == ["1", "4", "16"]
     assert (axes.get_xlabel(), axes.get_ylabel()) == ("d / object pixels", "T / frames")
-    assert bar.get_ylabel() == "test mse"
+    assert bar.get_ylabel() == "test MSE / $10^{-3}$"
+    figure.draw_without_rendering()
+    assert {"1", "2", "5"} <= {tick.get_text() for tick in bar.get_yticklabels()}
     cells = texts(axes)
     assert cells == {
-        (0, 0): "0.0065\n± 0.0001",
+        (0, 0): "6.50\n± 0.1",
         (1, 0): "3 failed",
-        (0, 1): "0.00175\n± 7e-05\n1 failed",
-        (1, 1): "0.0065\n± 0.0001",
-        (0, 2): "0.0005\n± 0.0001",
+        (0, 1): "1.75\n± 0.07\n1 failed",
+        (1, 1): "6.50\n± 0.1",
+        (0, 2): "0.500\n± 0.1",
     }
     values = axes.images[0].get_array()
     expected = np.mean([error_of(4, 16, seed) for seed in range(3)])
-    assert values[1, 1] == pytest.approx(expected)
+    assert values[1, 1] == pytest.approx(1e3 * expected)
     assert values.mask.tolist() == [[False, True], [False, False], [False, True]]
     figure.savefig(tmp_path / "map.png")
     assert (tmp_path / "map.png").stat().st_size > 5000
@@ -174,10 +176,43 @@ def test_side_by_side_in_one_scale() -> None:
     assert [axes.get_title() for axes in (left, right)] == ["arm: learned", "arm: random"]
     assert left.images[0].norm is right.images[0].norm
     assert (left.images[0].norm.vmin, left.images[0].norm.vmax) == (-15, 96)
-    assert texts(left)[0, 1] == "-4"
-    assert bar.get_ylabel() == "test psnr / dB"
+    assert texts(left)[0, 1] == "-4.00"
+    assert bar.get_ylabel() == "test PSNR / dB"
     dark, light = (next(t for t in axes.texts if t.get_position() == (0, 1)) for axes in (left, right))
     assert (dark.get_color(), light.get_color()) == ("white", "black")
+
+
+VARIED = ("patterns.count", "patterns.camera_pixel", "power_mw", "schedule.seed")
+
+
+def swept(powers: int) -> list[dict[str, Any]]:
+    return rows(
+        [
+            record(config(count, d, seed, power_mw=float(power)), {"test_dice": 0.5 + seed / 10, "other": 1})
+            for count in (1, 4)
+            for d in (8, 16)
+            for seed in (0, 1)
+            for power in range(powers)
+        ]
+    )
+
+
+def test_maps_of_a_sweep_are_drawn_for_what_it_varied(tmp_path: Path) -> None:
+    """Seeds share a cell; all else gets panels, until there are too many of them."""
+    written = write_heat_maps(swept(5), VARIED, tmp_path)
+    assert [path.name for path in written] == ["test_dice.png", "test_dice.svg"]
+    svg = written[1].read_text()
+    assert [f"<!-- power {power} mW -->" in svg for power in range(6)] == [True] * 5 + [False]
+    assert svg.count("<!-- 0.550 -->") == 5 * 4
+    assert write_heat_maps(swept(MAX_PANELS + 1), VARIED, tmp_path) == []
+
+
+def test_no_maps_where_there_is_nothing_to_map(tmp_path: Path) -> None:
+    assert write_heat_maps([], VARIED, tmp_path) == []
+    one_d = [row for row in swept(2) if row["patterns.camera_pixel"] == 8]
+    assert write_heat_maps(one_d, VARIED, tmp_path) == []
+    assert write_heat_maps(rows([record({"power_mw": k}, {"test_mse": k}) for k in range(3)]), VARIED, tmp_path) == []
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_column_that_is_not_there() -> None:
@@ -193,7 +228,8 @@ def test_a_column_that_is_not_there() -> None:
         ("power_mw", "power / mW"),
         ("optics.sensor.read_noise_e", "optics.sensor.read noise / e⁻"),
         ("optics.dye.photons_per_um2_mw_ms", "dye / photons/(µm² mW ms)"),
-        ("test_ssim", "test ssim"),
+        ("test_ssim", "test SSIM"),
+        ("test_ridge_mse", "test ridge mse"),
     ],
 )
 def test_labels_have_units(key: str, told: str) -> None:

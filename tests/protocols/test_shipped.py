@@ -10,11 +10,15 @@ from typing import Any
 import pytest
 
 from dmu_hw.cli.check import SCHEMAS
-from dmu_hw.cli.learn import open_course
+from dmu_hw.cli.compare import read_contest
+from dmu_hw.cli.learn import read_course
 from dmu_hw.cli.main import main
 from dmu_hw.cli.session import open_session
+from dmu_hw.cli.sweep import read_sweep
 from dmu_hw.drivers.simulated.light import Light
 from dmu_hw.files import parse_yaml, read_text
+from dmu_hw.pool import Record
+from dmu_hw.pool.jobs import keep
 from dmu_hw.rig import Rig, load_rig
 
 ROOT = Path(__file__).parents[2]
@@ -28,13 +32,17 @@ def kind(path: Path) -> str:
 
 RUNS = {name: path for name, path in FILES.items() if kind(path) == "run"}
 LESSONS = {name: path for name, path in FILES.items() if kind(path) == "train"}
+CONTESTS = {name: path for name, path in FILES.items() if kind(path) == "compare"}
+SWEEPS = {name: path for name, path in FILES.items() if kind(path) == "sweep"}
+CONTESTS = {name: path for name, path in FILES.items() if kind(path) == "compare"}
 RIGS = {name: path for name, path in FILES.items() if kind(path) == "rig"}
 
 
 def test_there_are_some() -> None:
     assert "protocols/quickstart.yaml" in RUNS
     assert "devices/simulated.yaml" in RIGS
-    assert RUNS | RIGS | LESSONS == FILES, "a YAML of a kind that no test here looks at"
+    assert "protocols/sweep-simulated.yaml" in SWEEPS
+    assert RUNS | RIGS | LESSONS | CONTESTS | SWEEPS == FILES, "a YAML of a kind that no test here looks at"
 
 
 @pytest.mark.parametrize("path", RIGS.values(), ids=RIGS)
@@ -64,7 +72,29 @@ def test_a_shipped_protocol_plans_and_dry_runs(
 
 @pytest.mark.parametrize("path", LESSONS.values(), ids=LESSONS)
 def test_a_shipped_training_is_sound(path: Path) -> None:
-    assert open_course(path).lesson.schedule.updates > 0
+    assert read_course(path).lesson.schedule.updates > 0
+
+
+@pytest.mark.parametrize("path", CONTESTS.values(), ids=CONTESTS)
+def test_a_shipped_comparison_is_sound(path: Path) -> None:
+    asked = read_contest(path)
+    assert len(asked.jobs) >= len(asked.questions) > 0
+
+
+@pytest.mark.parametrize("path", SWEEPS.values(), ids=SWEEPS)
+def test_a_shipped_sweep_expands_and_dry_runs(
+    path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Dry: how many and how long, from as short a look at the trials as any."""
+    sweep, expansion = read_sweep(path)
+    assert len({job.key for job in expansion.jobs}) == sweep.count - expansion.left_out_count > 1
+    monkeypatch.setattr("dmu_hw.cli.sweep._probed_s", lambda *_: 6.0)  # minutes on a busy computer
+    with pytest.raises(SystemExit) as end:
+        main(["sweep", "--dry-run", "--json", "--out", str(tmp_path), str(path)])
+    assert end.value.code == 0
+    told = json.loads(capsys.readouterr().out)
+    assert (told["trials"], told["left"]) == (len(expansion.jobs), len(expansion.jobs))
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("path", FILES.values(), ids=FILES)
@@ -153,6 +183,7 @@ CHECKS: dict[str, Any] = {
         for key, inner in value.items()
         if re.search(pattern, key)
     ),
+    "minProperties": lambda value, schema, _: not isinstance(value, dict) or len(value) >= schema["minProperties"],
     "propertyNames": lambda value, schema, root: all(fits(key, schema["propertyNames"], root) for key in value),
     "items": has_items,
     "prefixItems": has_prefix,
