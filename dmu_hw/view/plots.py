@@ -50,7 +50,7 @@ class Mark:
 
 
 def arms_plot(standing: Standing, marks: Sequence[Mark] = ()) -> Html:
-    """A row an arm, best on top: the mean, every seed, and the spread."""
+    """A row an arm, best on top: the mean with its spread, and below it every seed."""
     figure, (axes,) = _figure(0.42 * len(standing.best) + 1.0)
     results = standing.best[::-1]
     power = _power(standing.metric, [result.mean for result in results])
@@ -61,13 +61,14 @@ def arms_plot(standing: Standing, marks: Sequence[Mark] = ()) -> Html:
             power.scaled(result.mean), row, xerr=spread, fmt=_MARKERS[result.arm], color=colour, markersize=9,
             capsize=5, zorder=3,
         )  # fmt: skip
-        axes.plot([power.scaled(value) for value in result.values], [row] * len(result.values), "|", color=colour)
+        seeds = [power.scaled(value) for value in result.values] if len(result.values) > 1 else []
+        axes.plot(seeds, [row - 0.3] * len(seeds), ".", color=colour, markersize=5)
     for mark in marks:
         rows = [(power.scaled(x), len(results) - 1 - k) for k, x in enumerate(mark.values) if x is not None]
         axes.plot(*zip(*rows, strict=True), mark.marker, label=mark.name, color=_QUIET, markersize=8, fillstyle="none")
     axes.set_yticks(range(len(results)), [_arm(result) for result in results])
     axes.tick_params(axis="y", length=0, labelcolor=_TEXT)
-    axes.set_ylim(-0.6, len(results) - 0.4)
+    axes.set_ylim(-0.7, len(results) - 0.4)
     axes.grid(axis="x", color=_LINE, linewidth=0.6)
     axes.set_axisbelow(True)
     axes.set_xlabel(power.named(_label(standing.metric)))

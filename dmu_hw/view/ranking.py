@@ -55,7 +55,8 @@ def ranks(tally: Tally, one: Standing) -> Html:
     metric = one.metric.name
     others = [name for name in COLUMNS if name != metric and any(name in result.also for result in one.best)]
     power = power_of(one)
-    errors = Power.of(result.ridge_mse for result in one.best if result.ridge_mse)
+    ridges = Power.of(result.ridge_mse for result in one.best if result.ridge_mse)
+    errors = power if metric == "mse" else ridges
     units = {metric: power, "ridge_mse": errors}
     with_tv = any(tally.reference(result) for result in one.best)
     columns = ["arm", "T", "d", power.named(COLUMNS[metric]), "to best fixed"]

@@ -102,7 +102,7 @@ class _Columns:
         return picture(scale.png(image), "", caption, shape=shape, width_um=width_um)
 
     def _patterns(self, shown: Shown, name: str) -> Iterator[Html]:
-        side, signed = shown.result.choice.camera_pixel, bool((shown.patterns < 0).any())
+        side, signed = shown.result.choice.camera_pixel, shown.result.arm == "limit"
         scale = Scale(-1.0, 1.0, "", _SIGNED) if signed else Scale(0.0, 1.0, "")
         for number, mask in enumerate(_several(shown.patterns[:_MOST_PATTERNS], side)):
             rows, columns = mask.shape

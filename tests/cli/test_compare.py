@@ -84,7 +84,7 @@ def working_here(monkeypatch: pytest.MonkeyPatch) -> None:
     def work(jobs: Sequence[Job], folder: Path) -> Iterator[tuple[Job, Record]]:
         return ((job, perform(job, folder)) for job in jobs)
 
-    monkeypatch.setattr(importlib.import_module("dmu_hw.pool.run"), "_work", lambda engine: work)
+    monkeypatch.setattr(importlib.import_module("dmu_hw.pool.run"), "_work", lambda _engine: work)
 
 
 def workers_of(folder: Path) -> list[str]:
@@ -101,6 +101,7 @@ def workers_of(folder: Path) -> list[str]:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="looks for processes in /proc")
+@pytest.mark.usefixtures("working_here")
 def test_stopped_in_the_middle_it_goes_on(dmu: Dmu, contest_yaml: Contests, tmp_path: Path) -> None:
     path, out = contest_yaml({"seeds": 2}), tmp_path / "out"
     folder = out / "tiny" / "trials"

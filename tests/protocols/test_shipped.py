@@ -32,7 +32,6 @@ def kind(path: Path) -> str:
 
 RUNS = {name: path for name, path in FILES.items() if kind(path) == "run"}
 LESSONS = {name: path for name, path in FILES.items() if kind(path) == "train"}
-CONTESTS = {name: path for name, path in FILES.items() if kind(path) == "compare"}
 SWEEPS = {name: path for name, path in FILES.items() if kind(path) == "sweep"}
 CONTESTS = {name: path for name, path in FILES.items() if kind(path) == "compare"}
 RIGS = {name: path for name, path in FILES.items() if kind(path) == "rig"}
@@ -76,9 +75,21 @@ def test_a_shipped_training_is_sound(path: Path) -> None:
 
 
 @pytest.mark.parametrize("path", CONTESTS.values(), ids=CONTESTS)
-def test_a_shipped_comparison_is_sound(path: Path) -> None:
+def test_a_shipped_comparison_is_sound_and_dry_runs(
+    path: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """With one training already there, so that none is tried to see how long it takes."""
     asked = read_contest(path)
-    assert len(asked.jobs) >= len(asked.questions) > 0
+    assert all({entry.arm for entry in question.entries} == set(asked.contest.arms) for question in asked.questions)
+    folder = tmp_path / asked.contest.name / "trials"
+    folder.mkdir(parents=True)
+    keep(Record.now(asked.jobs[0], {}, None, 10.0), folder)
+    with pytest.raises(SystemExit) as end:
+        main(["compare", "--dry-run", "--json", "--out", str(tmp_path), str(path)])
+    assert end.value.code == 0
+    told = json.loads(capsys.readouterr().out)
+    assert (told["kept"], told["left"]) == (1, len(asked.jobs) - 1)
+    assert told["seconds_left"] > 0
 
 
 @pytest.mark.parametrize("path", SWEEPS.values(), ids=SWEEPS)
