@@ -69,7 +69,6 @@ def test_only_what_a_stage_is_about_learns(small: Any) -> None:
     assert told == [("image", image)] * 4 + [("head", head)] * 2 + [("joint", joint)] * 4
 
 
-@pytest.mark.parametrize(("stages", "names"), [((0.0, 0.0, 1.0), ["joint"]), ((0.5, 0.5, 0.0), ["image", "head"])])
 @pytest.mark.parametrize(("stages", "stays"), [((0.0, 1.0, 0.0), True), ((0.0, 0.0, 1.0), False)])
 def test_the_head_learns_on_images_as_they_will_be(small: Any, stages: tuple[float, float, float], stays: bool) -> None:
     """As the inverse gives them when it no longer learns: without gradients, and nowhere below 0."""
@@ -83,6 +82,7 @@ def test_the_head_learns_on_images_as_they_will_be(small: Any, stages: tuple[flo
     assert [bool(estimate.min() >= 0) for estimate in seen] == [stays] * 2
 
 
+@pytest.mark.parametrize(("stages", "names"), [((0.0, 0.0, 1.0), ["joint"]), ((0.5, 0.5, 0.0), ["image", "head"])])
 def test_stages_may_be_left_out(small: Any, stages: tuple[float, float, float], names: list[str]) -> None:
     lines = list(learn(segmenting(small, stages, updates=4)))
     assert [name for name, _ in itertools.groupby(line.stage for line in lines)] == names
