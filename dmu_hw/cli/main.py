@@ -134,9 +134,10 @@ def compare(
     again: Annotated[bool, typer.Option("--again", help="Try trainings once more that failed.")] = False,
     json: Json = False,
 ) -> None:
-    """Say whether learned patterns are worth it, against fixed sets and a plain camera.
+    """Say whether learned patterns are worth it.
 
-    Equal light, images, model and updates for all. The same command goes on with what was stopped or killed.
+    Against fixed sets and a plain camera, with equal light, images, model and updates for all. The same command goes
+    on with what was stopped or killed.
     """
     with Output(as_json=json) as output:
         from dmu_hw.cli.compare import compare_arms  # noqa: PLC0415
@@ -155,9 +156,10 @@ def sweep(
     device: DeviceOption = "auto",
     json: Json = False,
 ) -> None:
-    """Train with some settings varied; leave one table of all trials, and heat maps over T and d.
+    """Train with settings varied; leave a table and heat maps.
 
-    Any trial may be killed; the same command goes on. Exit status 3: some trials failed.
+    The table holds all trials, the maps are over T and d. Any trial may be killed; the same command goes on. Exit
+    status 3: some trials failed.
     """
     with Output(as_json=json) as output:
         from dmu_hw.cli.sweep import sweep_settings  # noqa: PLC0415
@@ -167,7 +169,7 @@ def sweep(
 
 @app.command()
 def verify(folder: RunArgument, json: Json = False) -> None:
-    """Say whether a run folder is what it was; name every damaged frame.
+    """Say whether a run is what it was; name every damaged frame.
 
     Exit status: 0 sound and whole, 1 damaged, 3 sound but cut short or with frames missing.
     """
@@ -200,7 +202,7 @@ def export(
 
 @app.command()
 def schema(
-    kind: Annotated[str, typer.Argument(metavar="[rig|run|train|compare|sweep]", help="A rig, or a protocol.")] = "run",
+    kind: Annotated[str, typer.Argument(metavar="KIND", help="rig, run, train, compare or sweep.")] = "run",
     json: Json = False,
 ) -> None:
     """Print the JSON schema of a YAML file, for editors."""

@@ -142,10 +142,11 @@ def _shortened(job: Job, updates: int) -> Job:
 def _run(sweep: Sweep, jobs: Sequence[Job], folder: Path, output: Output, *, again: bool) -> list[str]:
     """Every trial has a result, or a reason why not: these are told."""
     failed: list[str] = []
+    keys = [key for key in sweep.keys if len({repr(_value(job.config, key)) for job in jobs}) > 1]
     coming = cast("Generator[Done]", run(jobs, folder, sweep.engine, again=again))
     with _following(len(jobs), output) as tell, closing(coming):  # whoever stops here stops the workers
         for done in coming:
-            who = _named(done.job, sweep.keys)
+            who = _named(done.job, keys)
             if done.failed:
                 failed.append(f"{who}: {done.record.error}")
             tell(done, who)

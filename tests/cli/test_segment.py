@@ -20,8 +20,11 @@ from dmu_hw.bundle import Bundle
 from dmu_hw.cli.session import open_session
 from dmu_hw.omezarr import Labels, Store, chunk_place
 from dmu_hw.reconstruct import Reconstructor
+from dmu_hw.runfolder import RunFolder
 from dmu_hw.segmenter.model import Segmenter
 from dmu_hw.segmenter.settings import SegmenterSettings
+from dmu_hw.view import samples
+from dmu_hw.view.report import write_report
 from dmu_hw.view.window import window_of
 
 Dmu = Callable[..., Any]
@@ -137,7 +140,9 @@ def test_of_a_burst_with_gaps_no_objects_are_counted(dmu: Dmu, segmenting: Yaml,
     assert said.told["objects"] == {"fields": [None, count], "mean": count, "bursts": 1}
 
 
-def test_the_report_shows_outlines_and_counts_and_no_psnr(dmu: Dmu, segmenting: Yaml, tmp_path: Path) -> None:
+def test_the_report_shows_outlines_and_counts_and_no_psnr(
+    dmu: Dmu, segmenting: Yaml, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     said = dmu("run", segmenting(), "--out", tmp_path / "runs", "--json")
     page = (Path(said.told["run"]) / "report.html").read_text()
     first, second = (int(count) for count in said.told["objects"]["fields"])
@@ -148,6 +153,13 @@ def test_the_report_shows_outlines_and_counts_and_no_psnr(dmu: Dmu, segmenting: 
     assert "PSNR" not in page
     assert " dB" not in page
     assert 'alt="Field 0: Error"' not in page
+
+    monkeypatch.setattr(samples, "WINDOW_PX", 16)  # as of a large field, of which the middle is shown
+    folder = RunFolder(Path(said.told["run"]))
+    write_report(folder, open_session(tmp_path / "run.yaml").plan, folder.read_manifest())
+    middle = folder.report.read_text()
+    assert middle.count('<svg viewBox="0 0 16 16"') == 4 + 2 + 4  # objects, places in the whole field, and patterns
+    assert f"Objects found</b> · {first} object" in middle  # of the whole field
 
 
 def test_runs_that_do_not_segment_hold_no_labels(
