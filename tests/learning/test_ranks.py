@@ -155,6 +155,15 @@ def test_shares_make_the_whole() -> None:
     assert torch.equal(Team().part(batch), batch)
 
 
+def test_each_draws_noise_of_its_own(small: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Even of the same specimens."""
+    monkeypatch.setattr(Team, "align", lambda _self, _tensors: None)
+    monkeypatch.setattr(Team, "average", lambda _self, _parameters: None)
+    monkeypatch.setattr(Team, "part", lambda _self, batch: batch)
+    losses = [small.learner(small.lesson(), team=Team(rank, 2)).step() for rank in (0, 0, 1)]
+    assert losses[0] == losses[1] != losses[2]
+
+
 def test_one_alone_asks_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("WORLD_SIZE", raising=False)
     team = Team.join(torch.device("cpu"))
