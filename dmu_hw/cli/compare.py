@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from dmu_hw.cli.learn import read_course
 from dmu_hw.cli.output import DONE, INCOMPLETE, Output
@@ -119,8 +119,9 @@ def _trained(asked: Asked, folder: Path, output: Output, *, again: bool) -> Tall
     """Every training has a result, or a reason why not."""
     entries = {job_of(entry).key: entry for question in asked.questions for entry in question.entries}
     records: dict[str, Record] = {}
-    with _following("training", len(asked.jobs), output) as tell:
-        for done in run(asked.jobs, folder, asked.contest.engine, again=again):
+    coming = cast("Generator[Done]", run(asked.jobs, folder, asked.contest.engine, again=again))
+    with _following("training", len(asked.jobs), output) as tell, closing(coming):  # who stops here stops the workers
+        for done in coming:
             records[done.job.key] = done.record
             tell(done, _who(entries[done.job.key]))
     tally = Tally.of(asked.contest, asked.course, asked.questions, records)
@@ -135,8 +136,9 @@ def _referred(tally: Tally, folder: Path, output: Output, *, again: bool) -> Map
     todo = {key: Job(_TV, {"trial": key, "training": tally.records[key].config}) for key in keys}
     names = {job.key: key for key, job in todo.items()}
     found: dict[str, Record] = {}
-    with _following("total variation", len(todo), output) as tell:
-        for done in run(todo.values(), folder, tally.contest.engine, again=again):
+    coming = cast("Generator[Done]", run(todo.values(), folder, tally.contest.engine, again=again))
+    with _following("total variation", len(todo), output) as tell, closing(coming):
+        for done in coming:
             key = names[done.job.key]
             found[key] = done.record
             tell(done, tally.records[key].config["name"])

@@ -108,6 +108,11 @@ def _question(tally: Tally, number: int, trials: Path) -> Section:
     if not one.best:
         return Section(name, _asked(one), (paragraph(one.verdict),))
     said = tag("ul", _verdict(one, with_question=False), class_="verdict")
+    if one.failed:
+        told = (
+            f"{plural(one.failed, 'training')} failed for this question: arms and seeds without a result are left out."
+        )
+        said = join([said, paragraph(tag("b", "Caution"), f": {told}", class_="caution")])
     inside = [said, *_closed(tally, one), ranks(tally, one), arms_plot(one, marks(tally, one))]
     if len(one.all) > len(one.best):
         inside.append(choices(one))

@@ -73,7 +73,9 @@ def ranks(tally: Tally, one: Standing) -> Html:
         ]
         for result in one.best
     ]
-    caption = "Test split, best first; ± is the standard deviation over seeds. " if tally.contest.seeds > 1 else ""
+    caption = "Test split, best first. "
+    if tally.contest.seeds > 1:
+        caption += "±: standard deviation over seeds. "
     caption += "Ridge: error of the best linear estimate from the same frames. "
     if with_tv:
         caption += "TV: that of total variation, on the first few images (and the ridge's there). "

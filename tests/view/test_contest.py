@@ -156,6 +156,7 @@ def test_what_failed_is_said_and_escaped(tally_of: TallyOf, tmp_path: Path) -> N
     assert "INCOMPLETE" in text
     assert "training &lt;ran&gt; away" in text
     assert "training <ran>" not in text
+    assert "4 trainings failed for this question" in words(text)
 
 
 def test_without_the_learned_arm_there_is_no_answer(tally_of: TallyOf, tmp_path: Path) -> None:
