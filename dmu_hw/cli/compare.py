@@ -78,7 +78,7 @@ def _show_price(asked: Asked, folder: Path, output: Output) -> None:
         output.say(f"{question.kind}, {question.told}: trainings of {arms}")
     kept = f", {told.kept} of them there already" + (f" ({told.failed} failed)" if told.failed else "")
     seconds = told.seconds_left
-    left = "" if seconds is None else f"; about {duration(seconds)} more, {told.at_once} at a time"
+    left = f"; about {duration(seconds)} more, {told.at_once} at a time" if seconds else ""
     output.say(f"{plural(told.trials, 'training')}{kept if told.kept else ''}{left}")
     output.finish(DONE, kept=told.kept, kept_failed=told.failed, left=told.left, seconds_left=seconds)
 
