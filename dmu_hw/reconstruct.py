@@ -97,6 +97,8 @@ class Reconstructor:
     def estimate(self, frames: Uint16Array) -> Estimate:
         """A burst (pattern, y, x) → the specimen on the object grid, and the objects in it if the bundle segments."""
         image = self.calibrated.flat(self.model(self.calibrated.signal(frames)[None])[0])
+        if self.segmenter is None:
+            image = image.clip(min=0)  # no light is darker than none; what a segmenter looks at is no image
         labels = None if self.segmenter is None else self._objects(self.segmenter, image)
         return Estimate(image, self.calibrated.window.optics.object_pixel_um, self.bundle_hash, labels)
 

@@ -35,7 +35,8 @@ _AT_ONCE = 8
 
 
 class Trainable(Protocol):
-    """The promise of a model that can be trained: a torch module that starts from the linear estimate.
+    """The promise of a model that can be trained: a torch module that starts from the linear estimate. What it gives may
+    be negative: those who show an image cut it off at no light.
 
     Where it has `see`, it is given what each camera pixel collects under the patterns of an update, before that update;
     where it has `tune`, the best linear estimate for them. Both carry gradients in the patterns."""
@@ -245,7 +246,8 @@ class Learner:
         self.model.eval()
         self._tune(self.shown())
         for crops, seen in self.frames(split):
-            yield crops, self.estimate(seen)
+            estimate = self.estimate(seen)
+            yield crops, estimate if self.segmenter is not None else estimate.clamp(min=0)
 
     @torch.no_grad()
     def error(self, split: Split) -> float:

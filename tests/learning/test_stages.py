@@ -71,7 +71,7 @@ def test_only_what_a_stage_is_about_learns(small: Any) -> None:
 
 @pytest.mark.parametrize(("stages", "stays"), [((0.0, 1.0, 0.0), True), ((0.0, 0.0, 1.0), False)])
 def test_the_head_learns_on_images_as_they_will_be(small: Any, stages: tuple[float, float, float], stays: bool) -> None:
-    """As the inverse gives them when it no longer learns: without gradients, and nowhere below 0."""
+    """As the inverse gives them when it no longer learns: without gradients."""
     learner = segmenting(small, stages)
     seen: list[Tensor] = []
     maps = learner.maps
@@ -79,7 +79,6 @@ def test_the_head_learns_on_images_as_they_will_be(small: Any, stages: tuple[flo
     for _ in range(2):
         learner.step()
     assert [estimate.requires_grad for estimate in seen] == [not stays] * 2
-    assert [bool(estimate.min() >= 0) for estimate in seen] == [stays] * 2
 
 
 @pytest.mark.parametrize(("stages", "names"), [((0.0, 0.0, 1.0), ["joint"]), ((0.5, 0.5, 0.0), ["image", "head"])])

@@ -122,7 +122,10 @@ def test_a_bundle_gives_what_the_learner_gave(tmp_path: Path) -> None:
     reconstructor = Reconstructor(loaded, window)
     started.model.eval()
     expected = started.model(reconstructor.calibrated.signal(frames)[None])[0].detach()
-    np.testing.assert_array_equal(reconstructor.estimate(frames).image, expected.numpy())
+    np.testing.assert_array_equal(reconstructor.estimate(frames).image, expected.clamp(min=0).numpy())
+    dark = reconstructor.estimate(np.zeros_like(frames)).image
+    assert (dark == 0).any()
+    assert (dark >= 0).all(), "no light is darker than none"
 
 
 def test_patience_ends_a_training_that_gets_no_better() -> None:

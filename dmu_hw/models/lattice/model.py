@@ -115,7 +115,7 @@ class Model(nn.Module):
         coarse = estimate + functional.pixel_shuffle(parts["head"](functional.relu(features)), self.site)
         groups = functional.pixel_unshuffle(_GAIN * (coarse - mean), self.group)
         image: Tensor = (coarse + functional.pixel_shuffle(parts["fine"](groups), self.group))[:, 0]
-        return image if self.training else image.clamp(min=0)
+        return image
 
 
 def _blocks_in(keys: Iterable[str]) -> int:

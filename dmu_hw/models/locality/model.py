@@ -69,7 +69,7 @@ class Model(nn.Module):
         mapped = self._mapped(signal)[:, None]
         added = self.network(self.normed(mapped))
         image: Tensor = (mapped + added if self.residual else added.sigmoid())[:, 0]
-        return image if self.training else image.clamp(min=0)
+        return image
 
     def _mapped(self, signal: Tensor) -> Tensor:
         """Each camera pixel by the map of its phase, (batch, y, x) on the object grid."""

@@ -36,4 +36,4 @@ class Model:
     @torch.no_grad()
     def __call__(self, signal: Tensor) -> Tensor:
         """(batch, pattern, y, x) in units of object pixels of brightness 1 → (batch, y, x) on the object grid."""
-        return lmmse.apply(signal, self.weights, self.side).clamp(min=0)
+        return lmmse.apply(signal, self.weights, self.side)

@@ -120,7 +120,7 @@ class Model(nn.Module):
             missing = weights * (signal - image(specimen, kernels, self.side))
             direction = adjoint(missing, kernels, self.side)
             specimen = specimen + size * direction + prior(specimen - self.linear.mean, direction)
-        return specimen if self.training else specimen.clamp(min=0)
+        return specimen
 
     def _weights_of(self, signal: Tensor, kernels: Tensor) -> Tensor:
         """(pattern, y, x): how far a step along one measurement's kernel alone would go to meet it."""
