@@ -150,6 +150,7 @@ def test_help_comes_at_once_and_loads_next_to_nothing() -> None:
 
 def test_a_hundred_positions_plan_in_a_second_without_torch(tmp_path: Path) -> None:
     text = QUICKSTART.read_text().replace("../devices", str(QUICKSTART.parents[1] / "devices"))
+    text = text.replace("bundles/", f"{QUICKSTART.parent / 'bundles'}/")
     places = "".join(f"  - {{x_um: {100 * i}.0, y_um: {i}.5, name: place-{i}}}\n" for i in range(100))
     path = tmp_path / "hundred.yaml"
     path.write_text(text.replace("grid: {rows: 2, columns: 2, overlap: 0.1}", f"positions:\n{places}"))
