@@ -166,7 +166,8 @@ def _patterns(base: Learned, arm: Arm, choice: Choice) -> Learned | None:
     if arm == "learned":
         return base.model_copy(update=shape)
     if arm == "limit":
-        return base.model_copy(update=shape | {"binarisation": "signed", "frozen": False, "cap": DoseCap()})
+        free = {"binarisation": "signed", "frozen": False, "superpixel": 1, "cap": DoseCap()}
+        return base.model_copy(update=shape | free)
     if choice.count == 1 and arm in ("hadamard", "blocks"):
         return None  # one pattern of these is even light: the plain camera's
     try:

@@ -35,8 +35,8 @@ _AT_ONCE = 8
 
 
 class Trainable(Protocol):
-    """The promise of a model that can be trained: a torch module that starts from the linear estimate. What it gives may
-    be negative: those who show an image cut it off at no light.
+    """The promise of a model that can be trained: a torch module that starts from the linear estimate. What it gives
+    may be negative: those who show an image cut it off at no light.
 
     Where it has `see`, it is given what each camera pixel collects under the patterns of an update, before that update;
     where it has `tune`, the best linear estimate for them. Both carry gradients in the patterns."""

@@ -39,6 +39,7 @@ _TOLD_GAPS = 10
 def run_protocol(path: Path, rig_path: Path | None, out: Path, output: Output) -> None:
     """Everything from the YAML to the report. What can be refused is refused before there is a run folder."""
     began_s = time.monotonic()
+    output.lights = True
     session = open_session(path, rig_path)
     plan = session.plan
     _check_room(plan, out)

@@ -24,6 +24,8 @@ class Output:
         self.as_json = as_json
         self.known: dict[str, Any] = {}
         """Facts that programs are told however the command ends."""
+        self.lights = False
+        """Whether the command has a light to speak of."""
         self.remains = ""
         """What people are told to be left over when the command fails."""
 
@@ -34,7 +36,7 @@ class Output:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if isinstance(error, Exception | KeyboardInterrupt) and not os.environ.get("DMU_TRACEBACK"):
-            status, problems = _told(error)
+            status, problems = _told(error, lights=self.lights)
             self.fail(status, [*problems, *getattr(error, "__notes__", ())])
 
     def say(self, text: str) -> None:
@@ -96,7 +98,7 @@ def _written(stream: TextIO | None, text: str) -> bool:
     return True
 
 
-def _told(error: BaseException) -> tuple[int, list[str]]:
+def _told(error: BaseException, *, lights: bool) -> tuple[int, list[str]]:
     """A failure as exit status and messages."""
     match error:
         case InputError():
@@ -104,7 +106,7 @@ def _told(error: BaseException) -> tuple[int, list[str]]:
         case DmuError():
             return FAILED, [str(error)]
         case KeyboardInterrupt():
-            return FAILED, [f"stopped by {error or 'Ctrl-C'}; the light is off"]
+            return FAILED, [f"stopped by {error or 'Ctrl-C'}" + ("; the light is off" if lights else "")]
         case OSError():
             why = error.strerror or str(error)
             return FAILED, [f"{error.filename}: {why}" if error.filename is not None else why]
