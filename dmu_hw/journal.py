@@ -37,12 +37,12 @@ class Journal:
         """Write one line; it is durable after the next `sync`."""
         body = json.dumps({"kind": kind, **fields}, separators=(",", ":"), allow_nan=False)
         line = f'{body[:-1]},"crc32c":"{crc32c(body.encode())}"}}\n'
-        with self._writing():
+        with self._lock, self._named():
             self._file.write(line.encode())
             self._file.flush()
 
     def sync(self) -> None:
-        with self._writing():
+        with self._lock, self._named():
             sync_file(self._file)
 
     def close(self) -> None:
@@ -56,12 +56,13 @@ class Journal:
                 self._file.close()
 
     @contextlib.contextmanager
-    def _writing(self) -> Iterator[None]:
-        with self._lock:
-            try:
-                yield
-            except OSError as error:
-                raise RunError(f"{self.path}: cannot be written: {error.strerror}") from error
+    def _named(self) -> Iterator[None]:
+        """The lock is not taken in here: a Ctrl-C that came while this is entered would leave it taken for ever, and
+        the writer with it."""
+        try:
+            yield
+        except OSError as error:
+            raise RunError(f"{self.path}: cannot be written: {error.strerror}") from error
 
 
 def sync_file(file: IO[bytes]) -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import pytest
@@ -146,3 +148,26 @@ def test_a_journal_goes_on_where_it_ended(tmp_path: Path) -> None:
     journal.close()
     journal.close()
     assert [line["number"] for line in read_journal(path)] == [0, 1, 2]
+
+
+def test_a_ctrl_c_on_the_way_in_leaves_no_lock_behind(tmp_path: Path) -> None:
+    """It may come at any step; the writer in its own thread must get on, or the run never ends."""
+    journal = Journal(tmp_path / "journal.jsonl")
+
+    def interrupt(frame: FrameType, event: str, _value: object) -> Any:
+        if event == "return" and frame.f_code.co_name == "__enter__":
+            sys.settrace(None)
+            raise KeyboardInterrupt
+        return interrupt
+
+    sys.settrace(interrupt)
+    try:
+        with pytest.raises(KeyboardInterrupt) as kept:
+            journal.add("interrupted")
+    finally:
+        sys.settrace(None)
+    writer = threading.Thread(target=journal.add, args=("another",), daemon=True)
+    writer.start()
+    writer.join(5)
+    assert not writer.is_alive(), f"still waits after {kept.type.__name__}"
+    journal.close()
