@@ -160,10 +160,13 @@ def test_a_ctrl_c_on_the_way_in_leaves_no_lock_behind(tmp_path: Path) -> None:
             raise KeyboardInterrupt
         return interrupt
 
-    sys.settrace(interrupt)
+    def interrupted() -> None:
+        sys.settrace(interrupt)
+        journal.add("interrupted")
+
     try:
         with pytest.raises(KeyboardInterrupt) as kept:
-            journal.add("interrupted")
+            interrupted()
     finally:
         sys.settrace(None)
     writer = threading.Thread(target=journal.add, args=("another",), daemon=True)
