@@ -94,7 +94,9 @@ def _draft(learned: Learned, exposure: Exposure, images: Images, generator: torc
         return draft(candidates, design, statistics)
 
     fixed = _fixed_sets(single)
-    found = best({"noise": noise} | {name: _LOGIT * (2 * masks - 1) for name, masks in fixed.items()}, "hard")
+    # a little noise, so that a cap can choose between patterns that are alike
+    given = {name: _LOGIT * (2 * masks - 1) + learned.noise * noise for name, masks in fixed.items()}
+    found = best({"noise": noise} | given, "hard")
     if learned.binarisation != "signed":
         return found.logits
     # whatever mirrors can show, signed patterns can too

@@ -46,9 +46,12 @@ class Contest(Settings):
     counts: tuple[Count, ...] = (1, 4, 16)
     """T that every arm may choose from for the same data."""
     arms: tuple[Arm, ...] = ARMS
-    equal: Literal["dose", "time"] = "dose"
-    """What all arms spend alike, at the same power: dose on the mean object pixel, whatever time it takes, or time
-    under light, whatever dose comes of it. As much as the base protocol would with all mirrors on."""
+    equal: Literal["peak", "dose", "time"] = "peak"
+    """What all arms spend alike, at the same power, as much as the base protocol would with all mirrors on.
+
+    peak: dose of the most lit object pixel, so that no place gets more, and the mean of all places no more either;
+    learned patterns light each place in one frame, unless the base caps them otherwise. dose: dose of the mean object
+    pixel, which lets patterns put all of it where they sample. time: time under light, whatever dose comes of it."""
     seeds: Annotated[int, Field(ge=1, le=100)] = 3
     references: tuple[Literal["ridge", "tv"], ...] = ("ridge",)
     """Classical estimates from the same frames: the best linear one, and total variation (minutes more)."""
@@ -144,8 +147,11 @@ def _config(contest: Contest, course: Course, arm: Arm, choice: Choice, seed: in
     """The base protocol with an arm's patterns and the same light in all frames together; None if there is no such
     set, or if camera pixels do not fit."""
     lesson = course.lesson
-    light_ms = lesson.dose_ms or lesson.total_exposure_ms or (lesson.exposure_ms or 0.0) * lesson.patterns.count
+    given_ms = (lesson.peak_ms, lesson.dose_ms, lesson.total_exposure_ms)
+    light_ms = next(filter(None, given_ms), (lesson.exposure_ms or 0.0) * lesson.patterns.count)
     patterns = _patterns(lesson.patterns, arm, choice)
+    if patterns is not None and arm == "learned" and contest.equal == "peak":
+        patterns = _once(patterns)
     side = choice.camera_pixel * (patterns.tile if patterns is not None else 1)
     if patterns is None or lesson.schedule.crop_px % side or choice.camera_pixel % course.optics.sensor_ratio:
         return None
@@ -154,11 +160,19 @@ def _config(contest: Contest, course: Course, arm: Arm, choice: Choice, seed: in
         "name": f"{arm}-{choice.count}x{choice.camera_pixel}",
         "patterns": patterns,
         "exposure_ms": None,
+        "peak_ms": light_ms if contest.equal == "peak" else None,
         "dose_ms": light_ms if contest.equal == "dose" else None,
         "total_exposure_ms": light_ms if contest.equal == "time" else None,
         "schedule": seeded,
     }
     return Course(lesson.model_copy(update=changed), course.network, course.optics).config
+
+
+def _once(learned: Learned) -> Learned:
+    """Each place lit in one frame at most: the most lit place sets the exposure, and others lose by its second one."""
+    if learned.cap != DoseCap() or learned.frozen or not learned.binary:
+        return learned
+    return learned.model_copy(update={"cap": DoseCap(peak=1)})
 
 
 def _patterns(base: Learned, arm: Arm, choice: Choice) -> Learned | None:

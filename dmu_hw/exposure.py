@@ -17,6 +17,8 @@ from dmu_hw.physics.mirrors import leak
 from dmu_hw.physics.optics import FlatProfile, Optics
 from dmu_hw.physics.sensor import SensorModel
 
+_DARK = 1e-3
+"""Part of full light below which patterns count as this bright: those that light nothing would need for ever."""
 _MOST_PHASES = 16
 """Strided convolutions for one tile, beyond which blurs of the whole field cost less."""
 
@@ -54,12 +56,18 @@ class Exposure:
             return torch.tensor(lesson.exposure_ms)
         if lesson.total_exposure_ms is not None:
             return torch.tensor(lesson.total_exposure_ms / lesson.patterns.count)
-        assert lesson.dose_ms is not None  # noqa: S101 - one of the three is given
-        return lesson.dose_ms / self.lit(patterns)
+        if lesson.peak_ms is not None:
+            return lesson.peak_ms / self._light(patterns).sum(dim=0).max().clamp(min=_DARK)
+        assert lesson.dose_ms is not None  # noqa: S101 - one of the four is given
+        return lesson.dose_ms / self.lit(patterns).clamp(min=_DARK)
 
     def lit(self, patterns: Tensor) -> Tensor:
         """Frames of full light that give the mean object pixel the light of all patterns together."""
-        return leak(magnitude(patterns), self.optics.mirrors.leakage).mean(dim=(1, 2)).sum()
+        return self._light(patterns).mean(dim=(1, 2)).sum()
+
+    def _light(self, patterns: Tensor) -> Tensor:
+        """What reaches each object pixel, before it is blurred."""
+        return leak(magnitude(patterns), self.optics.mirrors.leakage)
 
     def design(self, patterns: Tensor, reach: int) -> Design:
         """What a linear estimate from patterns is computed for."""

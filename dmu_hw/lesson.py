@@ -181,6 +181,9 @@ class Lesson(Settings):
     dose_ms: Positive | None = None
     """Of full light on the mean object pixel over all frames, in place of exposure_ms: sets of any T then give the
     same dose, and those that light little at a time get longer frames."""
+    peak_ms: Positive | None = None
+    """Of full light on the most lit object pixel over all frames, in place of exposure_ms: no place gets more dose than
+    from one exposure of that length."""
     task: Task = ImageTask()
     network: Network = Network()
     loss: LossName | dict[LossName, Positive] = "mse"
@@ -192,7 +195,7 @@ class Lesson(Settings):
     @classmethod
     def _one_of_each(cls, given: Any) -> Any:
         if isinstance(given, dict):
-            for keys in (("rig", "optics"), ("exposure_ms", "total_exposure_ms", "dose_ms")):
+            for keys in (("rig", "optics"), ("exposure_ms", "total_exposure_ms", "dose_ms", "peak_ms")):
                 found = [key for key in keys if given.get(key) is not None]
                 if len(found) != 1:
                     raise ValueError(f"one of {', '.join(keys)} is wanted, given {' and '.join(found) or 'none'}")

@@ -28,6 +28,9 @@ _LIMIT = (
 )
 
 
+_EQUAL = {"peak": "peak dose", "dose": "mean dose", "time": "time under light"}
+
+
 def write_contest(tally: Tally, protocol: Path, trials: Path, report: Path) -> None:
     """One file that stands for itself."""
     sections = [_verdicts(tally), *_against_compression(tally)]
@@ -39,7 +42,7 @@ def write_contest(tally: Tally, protocol: Path, trials: Path, report: Path) -> N
         told = f"{len(tally.lost)} of {plural(len(tally.records), 'training')} failed."
         lost = paragraph(tag("strong", "INCOMPLETE"), f": {told}", class_="state bad")
     top = [
-        paragraph("Do learned patterns earn their light? A comparison at equal ", tally.contest.equal),
+        paragraph("Do learned patterns earn their light? A comparison at equal ", _EQUAL[tally.contest.equal]),
         tag("h1", tally.contest.name),
         lost,
         pairs(_glance(tally), class_="tiles"),
@@ -131,6 +134,7 @@ def _fairness(tally: Tally) -> Section:
     contest, course = tally.contest, tally.course
     lesson, schedule = course.lesson, course.lesson.schedule
     light = {
+        "peak": "dose of the most lit object pixel, summed over all frames; nowhere is there more, nor on the mean",
         "dose": "dose on the mean object pixel, summed over all frames; sets that light little get longer frames",
         "time": "time under light, summed over all frames; sets that light little give less dose",
     }[contest.equal]

@@ -15,6 +15,7 @@ from dmu_hw.errors import InputError
 from dmu_hw.exposure import Exposure
 from dmu_hw.files import Document, content_hash, validate
 from dmu_hw.models.lattice import Settings as Lattice
+from dmu_hw.physics.mirrors import leak
 from dmu_hw.physics.patterns import PatternSet
 
 
@@ -100,24 +101,28 @@ def entries(found: tuple[Question, ...]) -> list[Entry]:
     return list(itertools.chain.from_iterable(question.entries for question in found))
 
 
-@pytest.mark.parametrize("light", [{"exposure_ms": 2.5}, {"total_exposure_ms": 10.0}, {"dose_ms": 10.0}])
-@pytest.mark.parametrize("equal", ["dose", "time"])
+@pytest.mark.parametrize(
+    "light", [{"exposure_ms": 2.5}, {"total_exposure_ms": 10.0}, {"dose_ms": 10.0}, {"peak_ms": 10.0}]
+)
+@pytest.mark.parametrize("equal", ["peak", "dose", "time"])
 def test_all_arms_spend_what_the_base_does(small: Any, light: dict[str, float], equal: str) -> None:
     base = course_for(small, **({"exposure_ms": None} | light))
     found = entries(asked(small, base, same_camera=SAME_CAMERA, same_data=(16,), equal=equal))
     for entry in found:
         course = course_of(entry.config)
         lesson = course.lesson
-        given = (lesson.exposure_ms, lesson.dose_ms, lesson.total_exposure_ms)
-        assert given == ((None, 10.0, None) if equal == "dose" else (None, None, 10.0))
+        given = {"peak": lesson.peak_ms, "dose": lesson.dose_ms, "time": lesson.total_exposure_ms}
+        assert given == {name: 10.0 if name == equal else None for name in given}
+        assert lesson.exposure_ms is None
         assert lesson.power_mw == base.lesson.power_mw
         if entry.arm in FIXED:
             choice = entry.choice
             made = PatternSet(set=entry.arm, count=choice.count, camera_pixel=choice.camera_pixel).make()
             masks = torch.from_numpy(made.masks).float()
             exposed = Exposure(lesson, course.optics)
-            spent_ms = float(exposed.frame_ms(masks) * (exposed.lit(masks) if equal == "dose" else choice.count))
-            assert spent_ms == pytest.approx(10.0)
+            lit = leak(masks, course.optics.mirrors.leakage)
+            frames = {"peak": lit.sum(0).max(), "dose": lit.mean((1, 2)).sum(), "time": torch.tensor(choice.count)}
+            assert float(exposed.frame_ms(masks) * frames[equal]) == pytest.approx(10.0)
 
 
 def test_arms_differ_in_their_patterns_only(small: Any) -> None:
@@ -125,13 +130,16 @@ def test_arms_differ_in_their_patterns_only(small: Any) -> None:
     (question,) = asked(small, base, same_camera=SAME_CAMERA)
     for entry in question.entries:
         config, expected = entry.config, base.config
-        same = set(config) - {"name", "patterns", "exposure_ms", "dose_ms", "total_exposure_ms", "schedule"}
+        same = set(config) - {"name", "patterns", "exposure_ms", "dose_ms", "total_exposure_ms", "peak_ms", "schedule"}
         assert {key: config[key] for key in same} == {key: expected[key] for key in same}
         assert config["schedule"] == expected["schedule"] | {"seed": entry.seed}
     of = {arm: question.of(arm)[0].config["patterns"] for arm in ARMS}
-    learned = base.config["patterns"] | {"camera_pixel": 8}
+    learned = base.config["patterns"] | {"camera_pixel": 8, "cap": {"sum": None, "peak": 1}}
     assert of["learned"] == learned
-    assert of["limit"] == learned | {"binarisation": "signed", "superpixel": 1}, "what no mirror shows needs none"
+    no_cap = base.config["patterns"]["cap"]
+    assert of["limit"] == learned | {"binarisation": "signed", "superpixel": 1, "cap": no_cap}, (
+        "what no mirror shows needs none"
+    )
     for arm in FIXED:
         assert of[arm]["start"] == arm
         assert of[arm]["frozen"]

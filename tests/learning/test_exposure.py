@@ -252,3 +252,15 @@ def test_shifting_by_parts_of_a_pixel_adds_up() -> None:
     smooth = torch.cos(2 * math.pi * torch.arange(8) / 8).expand(1, 8, 8)
     expected = torch.cos(2 * math.pi * (torch.arange(8) - 0.3) / 8).expand(1, 8, 8)
     torch.testing.assert_close(shifted(smooth, 0.3, 0.4), expected)
+
+
+def test_the_most_lit_place_gets_the_dose_that_is_given(small: Any) -> None:
+    """And patterns that light nothing do not ask for light for ever."""
+    lesson = small.lesson(exposure_ms=None, peak_ms=8.0)
+    exposure = Exposure(lesson, small.optics)
+    masks = torch.zeros(4, 8, 8)
+    masks[0, 0, 0] = masks[1, 0, 0] = masks[2, 4, 4] = 1.0
+    leakage = small.optics.mirrors.leakage
+    most = 2 + 2 * leakage
+    assert float(exposure.frame_ms(masks)) == pytest.approx(8.0 / most)
+    assert float(exposure.frame_ms(torch.zeros(4, 8, 8))) <= 8.0 / 1e-3

@@ -136,7 +136,7 @@ def test_the_verdict_comes_first_and_every_arm_is_there(tally_of: TallyOf, tmp_p
     assert "<script" not in text
     assert "var(--text)" in text
     assert text.count("data:image/png") > 3 * (1 + 6 * 3)
-    for said in ("How to read the limit", "no mirror can show", "12,345", "dose on the mean object pixel"):
+    for said in ("How to read the limit", "no mirror can show", "12,345", "dose of the most lit object pixel"):
         assert said in seen
 
 
@@ -179,7 +179,7 @@ def test_pictures_that_are_gone_are_no_failure(tally_of: TallyOf, tmp_path: Path
 def test_all_numbers_for_programs(tally_of: TallyOf) -> None:
     tally = tally_of()
     facts = json.loads(json.dumps(tally.facts(), allow_nan=False))
-    assert (facts["metric"], facts["equal"], facts["seeds"]) == ("mse", "dose", 2)
+    assert (facts["metric"], facts["equal"], facts["seeds"]) == ("mse", "peak", 2)
     first = facts["questions"][0]
     arms = {arm["arm"]: arm for arm in first["arms"]}
     assert first["outcome"] == "learned"
