@@ -303,7 +303,7 @@ class Learner:
 
     def restore(self, state: dict[str, Any]) -> None:
         """Go on where a checkpoint was made."""
-        if state["course"] != self._course() or state["images"] != self.images.hash:
+        if state.get("course") != self._course() or state.get("images") != self.images.hash:
             raise InputError("the checkpoint belongs to another protocol, other optics or other images")
         for name, part in self._modules().items():
             part.load_state_dict(state[name])

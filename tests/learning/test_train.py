@@ -111,6 +111,11 @@ def test_a_checkpoint_of_something_else_is_refused() -> None:
         learner(lesson(30)).restore(learner(lesson(31)).state())
 
 
+def test_a_checkpoint_of_another_version_is_refused() -> None:
+    with pytest.raises(InputError, match="another protocol"):
+        learner(lesson(30)).restore({"lesson": "as it was called before"})
+
+
 def test_a_bundle_gives_what_the_learner_gave(tmp_path: Path) -> None:
     started = learner(lesson(20))
     list(learn(started))
