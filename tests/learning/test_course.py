@@ -115,7 +115,7 @@ def test_a_file_beside_the_protocol(opened: Callable[..., Course], tmp_path: Pat
     [
         ({"network": {"model": "lattice", "chanels": 3}}, "lesson.yaml.*network.*unknown key 'chanels'"),
         ({"network": {"model": "own.py"}}, "network.model.*there is no file"),
-        ({"exposure_ms": None}, "one of exposure_ms, total_exposure_ms, dose_ms is wanted, given none"),
+        ({"exposure_ms": None}, "one of exposure_ms, total_exposure_ms, dose_ms, peak_ms is wanted, given none"),
         ({"dose_ms": 1.0}, "one of exposure_ms, .* given exposure_ms and dose_ms"),
         ({"rig": "rig.yaml", "optics": {}}, "one of rig, optics is wanted, given rig and optics"),
         ({"schedule": {"updates": 4, "crop_px": 32, "margin_px": 16}}, "margin_px 16 leaves nothing of 32"),
