@@ -1,17 +1,13 @@
 """Shots → bursts → frames. Moves, books the dose, takes the burst, hands it to a thread that writes.
 
-The light never waits for the disk: it is off before a burst is handed over, and the queue to the writer is bounded,
-so that a slow disk pauses the run in the dark.
+The light never waits for the disk: it is off before a burst is handed over.
 """
 
 from __future__ import annotations
 
 import logging
 import math
-import queue
-import threading
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 
@@ -19,16 +15,13 @@ import numpy as np
 
 from dmu_hw.burst import BurstTaker
 from dmu_hw.data import Burst
-from dmu_hw.errors import RunError
 from dmu_hw.guard import Guard
 from dmu_hw.physics.projection import onto_mirrors
 from dmu_hw.plan import Plan, Shot
 from dmu_hw.rig import Rig
+from dmu_hw.saver import Saver
 from dmu_hw.spool import Spool
 
-_QUEUED_BURSTS = 16
-_QUEUED_BYTES = 256_000_000
-_IDLE_S = 0.05
 _MOVE_MARGIN_MS = 5000.0
 log = logging.getLogger(__name__)
 
@@ -61,21 +54,18 @@ class Engine:
         self.watch = watch
         self.counts = Counts(expected=plan.price.frames)
         largest = max(take.stack.count * 2 * math.prod(take.mode.shape) for take in plan.takes.values())
-        self._queue: queue.Queue[Burst] = queue.Queue(min(_QUEUED_BURSTS, max(1, _QUEUED_BYTES // largest)))
-        self._ended = threading.Event()
-        self._writer: Future[None] = Future()
+        self.saver = Saver(spool, largest)
 
     def run(self) -> Counts:
         """Take all shots; returns when every frame is on the disk."""
         guard = Guard(self.rig.light)
         self._load_patterns()
         taker = BurstTaker(self.rig, guard, self.plan.protocol.frame_timeout_ms)
-        with ThreadPoolExecutor(max_workers=1, thread_name_prefix="writer") as pool, ExitStack() as ending:
-            ending.callback(self._ended.set)
+        with self.saver, ExitStack() as ending:
             ending.callback(guard.off)
-            self._writer = pool.submit(self._write)
             self._take_all(taker)
-        self._raise_failure()
+        self.saver.raise_failure()
+        self.counts.saved = self.saver.saved
         return self.counts
 
     def _load_patterns(self) -> None:
@@ -89,7 +79,7 @@ class Engine:
         began_ms = self.rig.clock.now_ms()
         configured = None
         for shot in self.plan.shots:
-            self._raise_failure()
+            self.saver.raise_failure()
             self.rig.clock.sleep_ms(began_ms + shot.due_s * 1e3 - self.rig.clock.now_ms())
             self._move(shot)
             mode = self.plan.takes[shot.role].mode
@@ -97,7 +87,7 @@ class Engine:
                 self.rig.camera.configure(mode)
                 configured = mode
             burst = self._take(taker, shot)
-            self._hand_over(burst)
+            self.saver.put(burst)
             if self.watch is not None:
                 self.watch(shot, burst)
 
@@ -135,30 +125,3 @@ class Engine:
         if focus is not None and shot.z_um is not None:
             travel_ms = focus.travel_ms(abs(shot.z_um - focus.position_um()))
             focus.move_um(shot.z_um, 2 * travel_ms + _MOVE_MARGIN_MS)
-
-    # ---------------------------------------------------------------- the writing thread
-
-    def _write(self) -> None:
-        """Save bursts in their order until the run has ended and none is left; seal them when there is time."""
-        while not (self._ended.is_set() and self._queue.empty()):
-            try:
-                burst = self._queue.get(timeout=_IDLE_S)
-            except queue.Empty:
-                self.spool.sync_when_due()
-                continue
-            self.spool.put(burst)
-            self.counts.saved += len(burst.frames)
-        self.spool.sync()
-
-    def _hand_over(self, burst: Burst) -> None:
-        """Wait for room in the queue, but not behind a writer that has failed."""
-        while not self._writer.done():
-            try:
-                self._queue.put(burst, timeout=0.1)
-            except queue.Full:
-                continue
-            return
-
-    def _raise_failure(self) -> None:
-        if self._writer.done() and (failure := self._writer.exception()) is not None:
-            raise RunError(f"frames can no longer be saved: {failure}") from failure

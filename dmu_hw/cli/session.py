@@ -15,7 +15,8 @@ from dmu_hw.data import PatternStack
 from dmu_hw.errors import DeviceError, DmuError, InputError, Problem
 from dmu_hw.files import Document, Settings, parse_yaml, read_text, validate
 from dmu_hw.physics.optics import Optics
-from dmu_hw.plan import Plan, make_plan
+from dmu_hw.plan import Plan
+from dmu_hw.planner import make_plan
 from dmu_hw.protocol import BundleFile, Protocol
 from dmu_hw.rig import Rig, load_rig
 

@@ -21,7 +21,8 @@ from dmu_hw.errors import DeviceError, DeviceTimeout
 from dmu_hw.files import Settings
 from dmu_hw.journal import Journal, Line, read_journal
 from dmu_hw.physics.patterns import PatternSet
-from dmu_hw.plan import Plan, Shot, make_plan
+from dmu_hw.plan import Plan, Shot
+from dmu_hw.planner import make_plan
 from dmu_hw.ports import CameraMode, Mount, RawFrame
 from dmu_hw.protocol import Protocol
 from dmu_hw.rig import Rig, load_rig

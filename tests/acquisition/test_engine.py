@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 from fakes import bench_of, bench_rig, lines_of, plan_of, run_plan, seen_place, spooling
 
-from dmu_hw import engine as engine_module
+from dmu_hw import saver as saver_module
 from dmu_hw.data import Burst
 from dmu_hw.engine import Engine
 from dmu_hw.errors import DeviceError, RunError
@@ -194,7 +194,7 @@ def test_light_is_off_though_the_disk_stands_still(tmp_path: Path, monkeypatch: 
     """Ctrl-C while the writer hangs: off at once; the run ends when the disk comes back, with all that it holds."""
     rig, plan, bench = small(tmp_path, time={"loops": 50})
     go_on, dark_meanwhile = threading.Event(), threading.Event()
-    monkeypatch.setattr(engine_module, "_QUEUED_BURSTS", 4)
+    monkeypatch.setattr(saver_module, "QUEUED_BURSTS", 4)
 
     def pop() -> None:
         if bench.exposures == 15:
@@ -241,8 +241,8 @@ def test_a_second_interrupt_does_not_wait_for_the_writer(
             engine.run()
         assert not go_on.is_set()
         check_dark(bench)
-    wait([engine._writer], timeout=5.0)
-    assert engine._writer.done()
+    wait([engine.saver._writer], timeout=5.0)
+    assert engine.saver._writer.done()
     saved = [lines[0]["shot"] for lines in bursts(run.journal)]
     assert saved == list(range(len(saved)))
     assert bool(saved) == (blocked == "within")
@@ -282,7 +282,7 @@ def test_a_writer_that_fails_behind_a_full_queue_is_not_waited_for(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     rig, plan, bench = small(tmp_path, time={"loops": 50})
-    monkeypatch.setattr(engine_module, "_QUEUED_BURSTS", 1)
+    monkeypatch.setattr(saver_module, "QUEUED_BURSTS", 1)
     with spooling(tmp_path / "run") as (_, spool):
 
         def put(_burst: Burst) -> None:
@@ -312,7 +312,7 @@ def test_a_writer_that_fails_at_the_very_end_is_told(tmp_path: Path, monkeypatch
 
 def test_a_slow_writer_makes_the_run_wait_in_the_dark(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     rig, plan, bench = small(tmp_path, time={"loops": 30})
-    monkeypatch.setattr(engine_module, "_QUEUED_BURSTS", 3)
+    monkeypatch.setattr(saver_module, "QUEUED_BURSTS", 3)
     ahead: list[int] = []
     with spooling(tmp_path / "run") as (_, spool):
         real_put = spool.put
@@ -334,9 +334,9 @@ def test_the_queue_is_bounded_in_bytes_too(tmp_path: Path, monkeypatch: pytest.M
     rig, plan, _ = small(tmp_path)
     burst_bytes = 4 * 2 * 8 * 8
     for budget, bursts_held in [(1, 1), (2 * burst_bytes, 2), (10**9, 16)]:
-        monkeypatch.setattr(engine_module, "_QUEUED_BYTES", budget)
+        monkeypatch.setattr(saver_module, "QUEUED_BYTES", budget)
         with spooling(tmp_path / f"run{budget}") as (_, spool):
-            assert Engine(plan, rig, spool)._queue.maxsize == bursts_held
+            assert Engine(plan, rig, spool).saver._queue.maxsize == bursts_held
 
 
 def test_bursts_are_sealed_while_the_run_waits(tmp_path: Path) -> None:

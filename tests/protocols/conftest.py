@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from dmu_hw.plan import Plan, make_plan
+from dmu_hw.plan import Plan
+from dmu_hw.planner import make_plan
 from dmu_hw.protocol import Protocol
 from dmu_hw.rig import Rig, load_rig
 

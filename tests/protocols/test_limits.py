@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from dmu_hw.errors import InputError
-from dmu_hw.plan import Plan, make_plan
+from dmu_hw.plan import Plan
+from dmu_hw.planner import make_plan
 from dmu_hw.protocol import Protocol
 from dmu_hw.rig import Rig, load_rig
 

@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from dmu_hw.errors import InputError, Problem
 from dmu_hw.files import parse_yaml
 from dmu_hw.physics.warp import Warp
-from dmu_hw.plan import make_plan
+from dmu_hw.planner import make_plan
 from dmu_hw.protocol import MAX_SHOTS, Protocol
 from dmu_hw.rig import Rig, load_rig
 
