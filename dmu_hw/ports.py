@@ -9,6 +9,7 @@ from the settings; `open` checks that the device agrees. Every failure is a `Dev
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -158,15 +159,20 @@ class Camera(Device, Protocol):
 
 @runtime_checkable
 class Light(Device, Protocol):
-    """A light source; off when opened."""
+    """A light source; off when opened. `off` and `is_on` may be called from any thread, at any time."""
 
     @property
     def max_power_mw(self) -> float: ...
 
+    @property
+    def watchdog_ms(self) -> float | None:
+        """After how long without its host the hardware itself goes off; None: never."""
+
     def set_power(self, power_mw: float) -> None:
         """Power at the sample when all mirrors are on; takes effect when on."""
 
-    def on(self) -> None: ...
+    def on(self, longest_ms: float = math.inf) -> None:
+        """On, for so long at most where the device counts the time itself; whoever calls this counts it too."""
 
     def off(self) -> None: ...
 
@@ -174,6 +180,14 @@ class Light(Device, Protocol):
         """Read back from the device, not remembered."""
 
     def interlock_closed(self) -> bool: ...
+
+
+@runtime_checkable
+class Blocker(Protocol):
+    """What a device or connection may promise beside its port: it holds a shutter, or the line that gates the light."""
+
+    def block_light(self) -> None:
+        """Shutter closed, gates low. Called when a light does not go off."""
 
 
 @runtime_checkable

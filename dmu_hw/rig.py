@@ -39,6 +39,8 @@ class Limits(Settings):
     exposure_ms: Positive = 10_000.0
     dose_mj_cm2: Positive | None = None
     """Dose of one field."""
+    on_time_ms: Positive = 60_000.0
+    """Longest that the light may be on in one go."""
 
 
 class RigSettings(Settings):
@@ -52,6 +54,8 @@ class RigSettings(Settings):
     devices: dict[Role, Part]
     stepping: Literal["dmd", "camera", "software"]
     """Who sets the pace of a burst: the DMD triggers the camera, the camera triggers the DMD, or this program."""
+    unwatched_light: Literal["refuse", "accept"] = "refuse"
+    """What to do with a light that stays on by itself when this computer dies, since its hardware has no watchdog."""
     limits: Limits = Limits()
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from dataclasses import dataclass, field
 
 import pytest
@@ -23,6 +24,7 @@ class Lamp:
     """The command that fails."""
     log: list[str] = field(default_factory=list)
     max_power_mw = 10.0
+    watchdog_ms = 300.0
 
     def open(self) -> None: ...
 
@@ -31,7 +33,7 @@ class Lamp:
     def set_power(self, _power_mw: float) -> None:
         self._command("power")
 
-    def on(self) -> None:
+    def on(self, _longest_ms: float = math.inf) -> None:
         self._command("on")
         self.lit = True
 

@@ -112,7 +112,7 @@ BAD: dict[str, tuple[str, list[str]]] = {
 def dark(monkeypatch: pytest.MonkeyPatch) -> None:
     """No light here."""
 
-    def refuse(_self: Light) -> None:
+    def refuse(_self: Light, *_longest_ms: float) -> None:
         raise AssertionError("light on")
 
     monkeypatch.setattr(Light, "on", refuse)

@@ -153,7 +153,7 @@ def mutated(path: Path, chance: random.Random) -> str:
 
 @pytest.fixture(autouse=True)
 def no_hardware(monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(self: object) -> None:
+    def refuse(self: object, *_more: object) -> None:
         raise AssertionError(f"{self} was touched")
 
     monkeypatch.setattr(Light, "on", refuse)

@@ -29,9 +29,9 @@ def lights(monkeypatch: pytest.MonkeyPatch) -> list[Light]:
     found: list[Light] = []
     switch_on = Light.on
 
-    def watched(light: Light) -> None:
+    def watched(light: Light, *longest_ms: float) -> None:
         found.append(light)
-        switch_on(light)
+        switch_on(light, *longest_ms)
 
     monkeypatch.setattr(Light, "on", watched)
     return found

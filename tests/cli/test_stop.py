@@ -39,8 +39,8 @@ def note(what):
 
 
 class Light(_Light):
-    def on(self):
-        super().on()
+    def on(self, *longest_ms):
+        super().on(*longest_ms)
         note("on")
 
     def off(self):
@@ -118,11 +118,11 @@ def stopped_at(delay_s: float, dmu: Dmu, path: Path, out: Path, monkeypatch: pyt
     switch_on = Light.on
     timer = threading.Timer(delay_s, os.kill, (os.getpid(), signal.SIGINT))
 
-    def watched(light: Light) -> None:
+    def watched(light: Light, *longest_ms: float) -> None:
         lights.append(light)
         if len(lights) == 1:
             timer.start()
-        switch_on(light)
+        switch_on(light, *longest_ms)
 
     with monkeypatch.context() as patch:
         patch.setattr(Light, "on", watched)

@@ -119,6 +119,7 @@ def test_planning_needs_no_open_device(rig: Rig) -> None:
             rig.camera.buffer_frames,
             rig.camera.readout_ms(mode),
             rig.light.max_power_mw,
+            rig.light.watchdog_ms,
         ]
         if rig.stage is not None:
             found += [rig.stage.limits_um, rig.stage.travel_ms(100.0)]

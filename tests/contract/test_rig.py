@@ -84,9 +84,9 @@ class Camera(Part):
 
 
 class Light(Part):
-    max_power_mw = 10.0
+    max_power_mw, watchdog_ms = 10.0, 300.0
     def set_power(self, power_mw): pass
-    def on(self): pass
+    def on(self, longest_ms): pass
     def off(self): pass
     def is_on(self): return False
     def interlock_closed(self): return True

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from dmu_hw.drivers.simulated.world import world_of
 from dmu_hw.errors import DeviceError
 from dmu_hw.files import Positive, Settings
@@ -13,6 +15,8 @@ class LightSettings(Settings):
 
     max_power_mw: Positive = 50.0
     """Highest power at the sample with all mirrors on."""
+    watchdog_ms: Positive | None = 300.0
+    """After how long without its host it would go off; null: never, and a rig must accept that."""
 
 
 class Light:
@@ -22,6 +26,7 @@ class Light:
 
     def __init__(self, settings: LightSettings, mount: Mount) -> None:
         self.max_power_mw = settings.max_power_mw
+        self.watchdog_ms = settings.watchdog_ms
         self.name = mount.name
         self._world = world_of(mount)
         self._power_mw = 0.0
@@ -43,7 +48,7 @@ class Light:
         if self._on:
             self._shine(power_mw)
 
-    def on(self) -> None:
+    def on(self, longest_ms: float = math.inf) -> None:  # noqa: ARG002 - the guard counts the time
         # an interlock that has opened stays open: nobody closes a door by software
         self._interlock_open = self._interlock_open or self._world.faults.strikes("interlock_open")
         if self._interlock_open:
