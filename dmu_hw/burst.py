@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
 
@@ -13,9 +14,13 @@ from dmu_hw.errors import DeviceError, DeviceTimeout
 from dmu_hw.guard import Guard
 from dmu_hw.journal import crc32c
 from dmu_hw.plan import Shot, Take
+from dmu_hw.ports import RawFrame
 from dmu_hw.rig import Rig
 
 _REMEMBERED_FRAMES = 1000
+REPEATED = "the camera gave an earlier frame once more"
+"""Why a frame is missing that is a duplicate of another."""
+_HEED_MS = 10.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,7 +35,11 @@ class _Catch:
 class BurstTaker:
     """Knows the rig's way of stepping patterns."""
 
-    def __init__(self, rig: Rig, guard: Guard, frame_timeout_ms: float) -> None:
+    def __init__(
+        self, rig: Rig, guard: Guard, frame_timeout_ms: float, heed: Callable[[], None] = lambda: None
+    ) -> None:
+        """`heed` is called every few milliseconds while frames are waited for; what it raises ends the burst."""
+        self.heed = heed
         self.rig = rig
         self.guard = guard
         self.frame_timeout_ms = frame_timeout_ms
@@ -109,9 +118,8 @@ class BurstTaker:
     def _pop(self, take: Take, armed_ms: float, pattern: int | None) -> _Catch | None:
         """The next frame, copied at the border: the camera may use its buffer again at once. Where the pattern is
         not given, it is the frame's number that tells it."""
-        try:
-            raw = self.rig.camera.pop(take.period_ms + self.frame_timeout_ms)
-        except DeviceTimeout:
+        raw = self._raw(self.rig.clock.now_ms() + take.period_ms + self.frame_timeout_ms)
+        if raw is None:
             return None
         if raw.pixels.shape != take.mode.shape or raw.pixels.dtype != np.uint16:
             want = f"uint16 {take.mode.shape}"
@@ -123,6 +131,18 @@ class BurstTaker:
         frame = Frame(raw.pixels.copy(), number, float(raw.time_ms), pattern, pattern_hash)
         return _Catch(frame, armed_ms, self.rig.clock.now_ms())
 
+    def _raw(self, deadline_ms: float) -> RawFrame | None:
+        """What the camera hands over until then. It is asked for a short time and again, so that an abort does not
+        wait for the end of a long exposure."""
+        while True:
+            self.heed()
+            left_ms = deadline_ms - self.rig.clock.now_ms()
+            try:
+                return self.rig.camera.pop(max(0.0, min(left_ms, _HEED_MS)))
+            except DeviceTimeout:
+                if left_ms <= _HEED_MS:
+                    return None
+
     # ---------------------------------------------------------------- judging
 
     def _judged(self, shot: Shot, take: Take, frames: list[Frame], checksums: list[str]) -> Burst:
@@ -132,7 +152,7 @@ class BurstTaker:
         seen = set(self._before)
         for frame, checksum in zip(frames, checksums, strict=True):
             if checksum in seen and np.ptp(frame.pixels) > 0:
-                missing[frame.pattern] = "the camera gave an earlier frame once more"
+                missing[frame.pattern] = REPEATED
             elif self.rig.optics.sensor.offset_adu > 0 and not frame.pixels.any():
                 missing[frame.pattern] = "the camera gave an empty buffer"
             else:

@@ -9,50 +9,59 @@ import logging
 import math
 from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
-from dmu_hw.burst import BurstTaker
-from dmu_hw.data import Burst
+from dmu_hw.burst import REPEATED, BurstTaker
+from dmu_hw.control import Aborted, Control
+from dmu_hw.counts import Counts
+from dmu_hw.data import Burst, Missing
 from dmu_hw.guard import Guard
+from dmu_hw.ledger import Ledger
+from dmu_hw.pace import Pace
+from dmu_hw.past import Past
 from dmu_hw.physics.projection import onto_mirrors
-from dmu_hw.plan import Plan, Shot
+from dmu_hw.plan import Plan, Shot, Take
 from dmu_hw.rig import Rig
 from dmu_hw.saver import Saver
 from dmu_hw.spool import Spool
 
 _MOVE_MARGIN_MS = 5000.0
+_LATE_MS = 1.0
+"""What is less is no lateness."""
 log = logging.getLogger(__name__)
-
-
-@dataclass
-class Counts:
-    """What was asked for and what came."""
-
-    expected: int = 0
-    received: int = 0
-    """Good frames, those of bursts that were taken again included."""
-    saved: int = 0
-    missing: int = 0
-    retaken_bursts: int = 0
-    unproven_bursts: int = 0
-    """Stepped in hardware by a DMD that cannot tell what it showed: counts and times alone speak for the order."""
-    light_on_ms: float = 0.0
-    dose_mj_cm2: dict[int, float] = field(default_factory=dict)
-    """Booked dose of each field."""
 
 
 class Engine:
     """Runs one plan on one opened rig."""
 
-    def __init__(self, plan: Plan, rig: Rig, spool: Spool, watch: Callable[[Shot, Burst], None] | None = None) -> None:
-        """`watch` is called with every burst after its light is off."""
+    def __init__(
+        self,
+        plan: Plan,
+        rig: Rig,
+        spool: Spool,
+        watch: Callable[[Shot, Burst], None] | None = None,
+        control: Control | None = None,
+        *,
+        past: Past | None = None,
+        elapsed_ms: float = 0.0,
+        memory: Callable[[], dict[str, Any]] = dict,
+    ) -> None:
+        """`watch` is called with every burst after its light is off; `control` pauses and aborts. Of a run that was cut
+        before, `past` says what is done and `elapsed_ms` how far its time has come; `memory` is noted with every burst
+        for those who go on."""
+        self.control = control or Control()
         self.plan = plan
         self.rig = rig
         self.spool = spool
         self.watch = watch
-        self.counts = Counts(expected=plan.price.frames)
+        self.past = past or Past()
+        self.elapsed_ms = elapsed_ms
+        self.memory = memory
+        self.counts = self.past.counts
+        self.counts.expected = plan.price.frames
+        self.ledger = Ledger(spool.journal, plan, rig.settings, self.counts.dose_mj_cm2)
         largest = max(take.stack.count * 2 * math.prod(take.mode.shape) for take in plan.takes.values())
         self.saver = Saver(spool, largest)
 
@@ -60,13 +69,26 @@ class Engine:
         """Take all shots; returns when every frame is on the disk."""
         guard = Guard(self.rig.light)
         self._load_patterns()
-        taker = BurstTaker(self.rig, guard, self.plan.protocol.frame_timeout_ms)
+        taker = BurstTaker(self.rig, guard, self.plan.protocol.frame_timeout_ms, self.control.check)
+        pace = Pace(self.rig.clock, self.control, self.spool.journal, lambda: self._darken(guard))
+        pace.elapsed(self.elapsed_ms)
         with self.saver, ExitStack() as ending:
             ending.callback(guard.off)
-            self._take_all(taker)
+            try:
+                self._take_all(taker, pace)
+            except Aborted as stop:
+                self.counts.aborted = str(stop)
         self.saver.raise_failure()
-        self.counts.saved = self.saver.saved
+        self.counts.saved += self.saver.saved
+        if self.counts.aborted:
+            self.counts.missing = self.counts.expected - self.counts.saved
+            self.spool.journal.add("aborted", reason=self.counts.aborted)
         return self.counts
+
+    def _darken(self, guard: Guard) -> None:
+        """For a pause: whatever lit it, no light reaches the sample."""
+        guard.off()
+        self.rig.dmd.show(None)
 
     def _load_patterns(self) -> None:
         """All patterns go into the DMD's memory once for the whole run, uniform light for references behind them."""
@@ -75,12 +97,16 @@ class Engine:
             frames = np.concatenate([frames, np.ones((1, *frames.shape[1:]), dtype=bool)])
         self.rig.dmd.load(frames)
 
-    def _take_all(self, taker: BurstTaker) -> None:
-        began_ms = self.rig.clock.now_ms()
-        configured = None
+    def _take_all(self, taker: BurstTaker, pace: Pace) -> None:
+        configured = loop = None
         for shot in self.plan.shots:
+            if shot.index in self.past.sealed:
+                continue
             self.saver.raise_failure()
-            self.rig.clock.sleep_ms(began_ms + shot.due_s * 1e3 - self.rig.clock.now_ms())
+            if shot.time != loop:
+                self._note_lateness(shot, pace.late_ms(shot))
+                loop = shot.time
+            pace.wait(shot)
             self._move(shot)
             mode = self.plan.takes[shot.role].mode
             if mode != configured:
@@ -92,23 +118,43 @@ class Engine:
                 self.watch(shot, burst)
 
     def _take(self, taker: BurstTaker, shot: Shot) -> Burst:
-        """A burst, taken again if it came back damaged. The dose is on the disk before the light goes on."""
+        """A burst, taken again if it came back damaged. The dose is on the disk before the light goes on; where there
+        must not be more of it, there is no light."""
         take = self.plan.takes[shot.role]
+        burst: Burst | None = None
         for attempt in range(self.plan.protocol.retries + 1):
-            self.spool.journal.add("light", shot=shot.index, attempt=attempt, dose_mj_cm2=take.dose_mj_cm2)
-            self.spool.journal.sync()
-            doses = self.counts.dose_mj_cm2
-            doses[shot.position] = doses.get(shot.position, 0.0) + take.dose_mj_cm2
+            refusal = self.ledger.refusal(shot, take)
+            if refusal:
+                burst = _not_taken(shot, take, burst, refusal)
+                break
+            self.ledger.book(shot, attempt, take)
             self.counts.retaken_bursts += attempt > 0
             self.counts.light_on_ms += take.burst_ms
             burst = taker.take(shot, take)
-            self.counts.received += len(burst.frames)
+            self._note_taken(shot, attempt, burst)
             if burst.complete:
                 break
-        self.counts.missing += len(burst.missing)
-        if not taker.read_back:
+        assert burst is not None  # noqa: S101 - there is one attempt at least
+        for missing in burst.missing:
+            self.counts.miss(missing.reason)
+        if burst.frames and not taker.read_back:
             self._note_unproven(shot)
         return burst
+
+    def _note_taken(self, shot: Shot, attempt: int, burst: Burst) -> None:
+        """What came of the light, and what a simulated world needs to know when the run is resumed."""
+        received, at_ms = len(burst.frames), self.rig.clock.now_ms()
+        duplicates = sum(missing.reason == REPEATED for missing in burst.missing)
+        self.counts.received += received
+        self.counts.duplicates += duplicates
+        facts = {"shot": shot.index, "attempt": attempt, "received": received, "duplicates": duplicates}
+        self.spool.journal.add("taken", **facts, at_ms=at_ms + self.spool.offset_ms, **self.memory())
+
+    def _note_lateness(self, shot: Shot, late_ms: float) -> None:
+        """A time point that should have begun before now; without intervals there is nothing to be late for."""
+        if shot.due_s > 0 and late_ms > _LATE_MS:
+            self.counts.come_late(late_ms / 1e3)
+            self.spool.journal.add("late", shot=shot.index, late_s=late_ms / 1e3)
 
     def _note_unproven(self, shot: Shot) -> None:
         if not self.counts.unproven_bursts:
@@ -125,3 +171,11 @@ class Engine:
         if focus is not None and shot.z_um is not None:
             travel_ms = focus.travel_ms(abs(shot.z_um - focus.position_um()))
             focus.move_um(shot.z_um, 2 * travel_ms + _MOVE_MARGIN_MS)
+
+
+def _not_taken(shot: Shot, take: Take, before: Burst | None, refusal: str) -> Burst:
+    """A burst that may have no light, or none once more: then what came of it before is all that there is."""
+    if before is None:
+        return Burst(shot.index, (), tuple(Missing(pattern, refusal) for pattern in range(take.stack.count)))
+    missing = (Missing(gap.pattern, f"{gap.reason}; not taken again: {refusal}") for gap in before.missing)
+    return Burst(shot.index, before.frames, tuple(missing))

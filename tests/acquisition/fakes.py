@@ -6,6 +6,7 @@ step or exposure since the rig was built, from 0.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -15,6 +16,7 @@ from typing import Any
 import numpy as np
 import yaml
 
+from dmu_hw.control import Control
 from dmu_hw.data import Burst
 from dmu_hw.engine import Counts, Engine
 from dmu_hw.errors import DeviceError, DeviceTimeout
@@ -242,6 +244,7 @@ class Camera(_Face):
         self.mode: CameraMode | None = None
         self.buffer = np.zeros((0, 0), dtype=np.uint16)
         self.old: list[RawFrame] = []
+        self.stuck: list[RawFrame] = []
         self.given: list[RawFrame] = []
         self.left = self.number = 0
         self.free_ms = 0.0
@@ -256,6 +259,7 @@ class Camera(_Face):
 
     def arm(self, frames: int) -> None:
         self.bench.say("arm")
+        self.old, self.stuck = self.old + self.stuck, []
         if self.bench.faults.unflushed and self.given:
             self.old, self.bench.faults.unflushed = self.given, False
         self.given = []
@@ -311,7 +315,7 @@ class Camera(_Face):
         if exposure in bench.faults.dropped:
             return None
         if exposure in bench.faults.late:
-            self.old.append(RawFrame(pixels, number, start_ms))
+            self.stuck.append(RawFrame(pixels, number, start_ms))
             return None
         if exposure not in bench.faults.repeated:
             self.buffer[:] = pixels
@@ -320,13 +324,14 @@ class Camera(_Face):
 
 class Light(_Face):
     max_power_mw = 50.0
+    watchdog_ms = 300.0
 
     def set_power(self, power_mw: float) -> None:
         self.bench.say("power")
         if self.bench.faults.power_refused:
             raise DeviceError("light", f"refuses {power_mw} mW")
 
-    def on(self) -> None:
+    def on(self, _longest_ms: float = math.inf) -> None:
         self.bench.say("on")
         self.bench.lit = True
 
@@ -415,11 +420,15 @@ def spooling(folder: Path) -> Iterator[tuple[RunFolder, Spool]]:
 
 
 def run_plan(
-    folder: Path, rig: Rig, plan: Plan, watch: Callable[[Shot, Burst], None] | None = None
+    folder: Path,
+    rig: Rig,
+    plan: Plan,
+    watch: Callable[[Shot, Burst], None] | None = None,
+    control: Control | None = None,
 ) -> tuple[RunFolder, Counts]:
     """All of a plan through the engine."""
     with spooling(folder) as (run, spool):
-        counts = Engine(plan, rig, spool, watch).run()
+        counts = Engine(plan, rig, spool, watch, control).run()
     return run, counts
 
 
