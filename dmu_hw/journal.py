@@ -32,6 +32,7 @@ class Journal:
         self.path = path
         self._file: IO[bytes] = open(path, "ab")
         self._lock = threading.Lock()
+        self._abandoned = False
 
     def add(self, kind: str, **fields: Any) -> None:
         """Write one line; it is durable after the next `sync`."""
@@ -45,8 +46,12 @@ class Journal:
         with self._lock, self._named():
             sync_file(self._file)
 
+    def abandon(self) -> None:
+        """The disk hangs: `close` touches it no more."""
+        self._abandoned = True
+
     def close(self) -> None:
-        if self._file.closed:
+        if self._file.closed or self._abandoned:
             return
         try:
             self.sync()
@@ -78,14 +83,36 @@ def sync_handle(handle: int) -> None:
 
 def read_journal(path: Path) -> Iterator[Line]:
     """All lines in order. A line cut short at the very end is what a crash leaves and is dropped; any other damage is
-    an error that names the line."""
+    an error that names the line. A run that was resumed says what stood before: those lines are still all there."""
+    before = 0
     with open(path, "rb") as file:
         for number, raw in enumerate(file, start=1):
             line = _checked(raw)
             if line is not None:
+                if line["kind"] == RESUMED and line["crc32c_before"] != f"{before:08x}":
+                    raise RunError(f"{path}:{number}: the lines before it are not those that it was written after")
                 yield line
             elif not _is_cut(raw):
                 raise RunError(f"{path}:{number}: line is damaged")
+            before = google_crc32c.extend(before, raw)
+
+
+RESUMED = "resumed"
+"""The kind of line that begins another life of a run."""
+
+
+def mend_end(path: Path) -> str:
+    """Take a line that was cut short off the end, so that others can follow; the checksum of all that stays."""
+    whole = checksum = 0
+    with open(path, "rb+") as file:
+        for raw in file:
+            if not raw.endswith(b"\n"):
+                break
+            whole += len(raw)
+            checksum = google_crc32c.extend(checksum, raw)
+        file.truncate(whole)
+        sync_file(file)
+    return f"{checksum:08x}"
 
 
 def _checked(raw: bytes) -> Line | None:

@@ -26,19 +26,26 @@ _RESERVE_BYTES = 1_000_000
 class Spool:
     """Writes bursts; a burst is sealed when it is on the disk. One thread may close it while another writes."""
 
-    def __init__(self, folder: Path, journal: Journal) -> None:
+    def __init__(self, folder: Path, journal: Journal, *, resumed: bool = False, offset_ms: float = 0.0) -> None:
+        """A spool that is resumed leaves its segments as they are and begins another. `offset_ms` is what the times of
+        frames lack since the rig's clock began anew."""
         self.folder = folder
         self.journal = journal
         self._file: IO[bytes] | None = None
         self._writer: tifffile.TiffWriter | None = None
-        self._segment = -1
+        self.offset_ms = offset_ms
         self._frames = 0
         self._unsealed: list[int] = []
         self._synced_s = time.monotonic()
         self._failed = False
         self._closed = False
+        self._abandoned = False
         self._lock = threading.RLock()
-        folder.mkdir()
+        folder.mkdir(exist_ok=resumed)
+        before = list(folder.glob("segment-*.tif"))
+        self._segment = max((segment_number(path) for path in before), default=-1)
+        self.written_bytes = sum(path.stat().st_size for path in before)
+        """Pixels, the segments of a run before it was cut included."""
         self._reserve = folder / "reserve"
         self._reserve.write_bytes(os.urandom(_RESERVE_BYTES))
 
@@ -71,8 +78,15 @@ class Spool:
                 raise RunError(f"{self.folder}: cannot be written: {error.strerror}") from error
             self._seal()
 
+    def abandon(self) -> None:
+        """The disk hangs, and with it whoever writes: nothing more is put, sealed or waited for."""
+        self._closed = self._abandoned = True
+        self.journal.abandon()
+
     def close(self) -> None:
         """Seal all that is whole; after a failure only let go of the files."""
+        if self._abandoned:
+            return
         with self._lock:
             try:
                 if not (self._failed or self._closed):
@@ -96,7 +110,7 @@ class Spool:
                 pattern=frame.pattern,
                 pattern_hash=frame.pattern_hash,
                 number=frame.number,
-                time_ms=frame.time_ms,
+                time_ms=frame.time_ms + self.offset_ms,
                 segment=self._segment,
                 offset=offset,
                 shape=frame.pixels.shape,
@@ -149,6 +163,7 @@ class Spool:
         if place is None or place[1] != pixels.nbytes:
             raise RunError(f"{self.folder}: a frame was not written whole")
         self._frames += 1
+        self.written_bytes += pixels.nbytes
         return int(place[0])
 
     def _next_segment(self) -> None:
@@ -168,6 +183,10 @@ class Spool:
 
 def segment_path(folder: Path, segment: int) -> Path:
     return folder / f"segment-{segment:05d}.tif"
+
+
+def segment_number(path: Path) -> int:
+    return int(path.stem.rpartition("-")[2])
 
 
 class SpoolReader:
