@@ -17,8 +17,9 @@ import numpy as np
 from dmu_hw.cli.output import DONE, INCOMPLETE, Output
 from dmu_hw.cli.planning import tell_plan
 from dmu_hw.cli.session import Session, open_session, outsiders
+from dmu_hw.counts import Counts
 from dmu_hw.data import Burst
-from dmu_hw.engine import Counts, Engine
+from dmu_hw.engine import Engine
 from dmu_hw.errors import InputError, Problem
 from dmu_hw.files import write_whole
 from dmu_hw.journal import Journal
