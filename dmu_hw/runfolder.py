@@ -67,6 +67,11 @@ class RunFolder:
         return self.path / "truth.ome.zarr"
 
     @property
+    def control(self) -> Path:
+        """Orders to the run while it goes on; the file is there only until it has been read."""
+        return self.path / "control"
+
+    @property
     def report(self) -> Path:
         return self.path / "report.html"
 

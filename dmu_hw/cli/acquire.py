@@ -17,6 +17,7 @@ import numpy as np
 from dmu_hw.cli.output import DONE, INCOMPLETE, Output
 from dmu_hw.cli.planning import tell_plan
 from dmu_hw.cli.session import Session, open_session, outsiders
+from dmu_hw.control import Control, listening
 from dmu_hw.counts import Counts
 from dmu_hw.data import Burst
 from dmu_hw.engine import Engine
@@ -63,6 +64,7 @@ def run_protocol(path: Path, rig_path: Path | None, out: Path, output: Output) -
     facts: dict[str, Any] = {
         "began": began.isoformat(timespec="seconds"),
         "complete": counts.missing == 0 and counts.saved == counts.expected,
+        "aborted": counts.aborted or None,
         "counts": _counted(counts),
         "roles": {role: index for index, role in enumerate(plan.takes)},
         "shots_per_place": len(plan.takes),
@@ -166,8 +168,11 @@ def _acquire(run: RunFolder, session: Session, output: Output, *, labelled: bool
                 progress(shot.index + 1, len(session.plan.shots))
 
             journal.add("run", protocol=session.hash, rig=session.rig.file.hash)
-            counts = Engine(session.plan, session.rig, spool, watch).run()
-            journal.add("end", counts=_counted(counts))
+            control = Control()
+            with listening(run.control, control):
+                counts = Engine(session.plan, session.rig, spool, watch, control).run()
+            if not counts.aborted:
+                journal.add("end", counts=_counted(counts))
     finally:
         spool.close()
         journal.close()
@@ -227,6 +232,8 @@ def _report(run: RunFolder, session: Session, facts: dict[str, Any]) -> None:
 def _tell(run: RunFolder, taken: _Taken, facts: dict[str, Any], output: Output) -> None:
     """The end of a run in a few lines."""
     counts = taken.counts
+    if counts.aborted:
+        output.say(f"aborted: {counts.aborted}")
     for gap in taken.gaps:
         output.say(f"missing: {gap}")
     if counts.missing > len(taken.gaps):

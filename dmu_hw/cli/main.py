@@ -105,6 +105,45 @@ def run(
 
 
 @app.command()
+def pause(folder: RunArgument, json: Json = False) -> None:
+    """Let a run stand still in the dark; its time stands still too.
+
+    It pauses after the burst that is being taken, until `dmu go`.
+    """
+    with Output(as_json=json) as output:
+        from dmu_hw.cli.orders import give_order  # noqa: PLC0415
+
+        give_order(folder, "pause", "", output)
+
+
+@app.command()
+def go(folder: RunArgument, json: Json = False) -> None:
+    """Let a paused run go on."""
+    with Output(as_json=json) as output:
+        from dmu_hw.cli.orders import give_order  # noqa: PLC0415
+
+        give_order(folder, "go", "", output)
+
+
+@app.command()
+def abort(
+    folder: RunArgument,
+    reason: Annotated[
+        str, typer.Option("--reason", metavar="TEXT", help="Why; it stands in the report.")
+    ] = "dmu abort was called",
+    json: Json = False,
+) -> None:
+    """End a run at once, in the dark.
+
+    What was taken is kept, stored and reported; what was not is recorded as missing.
+    """
+    with Output(as_json=json) as output:
+        from dmu_hw.cli.orders import give_order  # noqa: PLC0415
+
+        give_order(folder, "abort", reason, output)
+
+
+@app.command()
 def train(
     protocol: Annotated[Path, typer.Argument(metavar="PROTOCOL", help="Such as protocols/train-simulated.yaml.")],
     out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Where the folder TIME-NAME goes.")] = Path("runs"),

@@ -68,9 +68,10 @@ def _state(facts: dict[str, Any]) -> Html:
         return paragraph("Complete: every frame came and was saved.", class_="state good")
     counts = facts["counts"]
     lost = counts["expected"] - counts["saved"]
-    return paragraph(
-        tag("strong", "INCOMPLETE"), f": {lost:,} of {counts['expected']:,} frames are missing.", class_="state bad"
-    )
+    said = f": {lost:,} of {counts['expected']:,} frames are missing."
+    if facts.get("aborted"):
+        said += f" The run was aborted: {facts['aborted']}."
+    return paragraph(tag("strong", "INCOMPLETE"), said, class_="state bad")
 
 
 def _cautions(facts: dict[str, Any]) -> list[str]:
