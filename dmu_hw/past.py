@@ -26,8 +26,8 @@ class Past:
     """Of what is sealed, and of all light."""
     sealed: set[int] = field(default_factory=set)
     """Shots that are on the disk."""
-    unsaved: list[int] = field(default_factory=list)
-    """Shots that had light and never came to the disk, as often as that happened; not yet told in the journal."""
+    unsaved: list[Line] = field(default_factory=list)
+    """Lines of light whose bursts never came to the disk; the journal does not say so yet."""
     gaps: list[Line] = field(default_factory=list)
     """The first frames that are missing."""
     taken: Line | None = None
@@ -39,69 +39,62 @@ class Past:
 
 
 def read_past(journal: Path) -> Past:
-    """In one pass; bursts that wait for their seal are all that is held beside the result."""
-    past, waiting = Past(), _Waiting()
+    """In one pass; lines of bursts that wait for their seal are all that is held beside the result."""
+    past = Past()
+    waiting: dict[int, list[Line]] = {}
     for line in read_journal(journal):
+        if "shot" in line:
+            waiting.setdefault(line["shot"], []).append(line)
         match line["kind"]:
-            case "run":
-                past.began = line
-                past.last_ms = line["clock_ms"]
-            case "light":
-                _book(past, line)
-                waiting.of(line).append(line)
-            case "taken":
-                past.counts.received += line["received"]
-                past.counts.duplicates += line["duplicates"]
-                past.last_ms = line["at_ms"]
-                waiting.of(line).append(line)
-            case "frame" | "missing" | "unproven":
-                waiting.of(line).append(line)
-            case "late":
-                past.counts.come_late(line["late_s"])
             case "sealed":
                 for shot in line["shots"]:
-                    _seal(past, shot, waiting.bursts.pop(shot, []))
+                    _seal(past, shot, waiting.pop(shot, []))
             case "unsaved":
-                past.counts.unsaved_bursts += 1
-            case "end":
-                past.ended = True
+                past.counts.unsaved_bursts += line["bursts"]
+                del waiting[line["shot"]]
             case kind if kind == RESUMED:
                 past.resumed.append(line["at"])
-                waiting.bursts.clear()
-    past.unsaved = sorted(
-        line["shot"] for lines in waiting.bursts.values() for line in lines if line["kind"] == "light"
-    )
+                waiting.clear()
+            case _:
+                _note(past, line)
+    past.unsaved = [line for lines in waiting.values() for line in lines if line["kind"] == "light"]
     return past
 
 
-class _Waiting:
-    """Lines of bursts that are not sealed yet."""
-
-    def __init__(self) -> None:
-        self.bursts: dict[int, list[Line]] = {}
-
-    def of(self, line: Line) -> list[Line]:
-        return self.bursts.setdefault(line["shot"], [])
-
-
-def _book(past: Past, line: Line) -> None:
-    counts, field_ = past.counts, line["field"]
-    counts.dose_mj_cm2[field_] = counts.dose_mj_cm2.get(field_, 0.0) + line["dose_mj_cm2"]
-    counts.light_on_ms += line["light_ms"]
-    counts.retaken_bursts += line["attempt"] > 0
+def _note(past: Past, line: Line) -> None:
+    """What counts whether or not its burst is sealed."""
+    counts = past.counts
+    match line["kind"]:
+        case "run":
+            past.began, past.last_ms = line, line["clock_ms"]
+        case "light":
+            field_ = line["field"]
+            counts.dose_mj_cm2[field_] = counts.dose_mj_cm2.get(field_, 0.0) + line["dose_mj_cm2"]
+            counts.light_on_ms += line["light_ms"]
+            counts.retaken_bursts += line["attempt"] > 0
+        case "taken":
+            counts.received += line["received"]
+            counts.duplicates += line["duplicates"]
+            past.last_ms = line["at_ms"]
+        case "late":
+            counts.come_late(line["late_s"])
+        case "end":
+            past.ended = True
 
 
 def _seal(past: Past, shot: int, lines: list[Line]) -> None:
+    """What counts of a burst that is on the disk."""
+    counts = past.counts
     past.sealed.add(shot)
     for line in lines:
         match line["kind"]:
             case "frame":
-                past.counts.saved += 1
+                counts.saved += 1
             case "missing":
-                past.counts.miss(line["reason"])
+                counts.miss(line["reason"])
                 past.gaps.extend([line][: _KEPT_GAPS - len(past.gaps)])
             case "taken":
                 past.taken = line
-    past.counts.unproven_bursts += any(line["kind"] == "unproven" for line in lines)
-    if past.taken is not None and past.taken["shot"] == shot and len(past.times_ms) < _KEPT_TIMES:
-        past.times_ms[shot] = past.taken["at_ms"]
+                if shot in past.times_ms or len(past.times_ms) < _KEPT_TIMES:
+                    past.times_ms[shot] = line["at_ms"]
+    counts.unproven_bursts += any(line["kind"] == "unproven" for line in lines)

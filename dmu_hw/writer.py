@@ -12,7 +12,7 @@ import numpy as np
 
 from dmu_hw.data import Progress
 from dmu_hw.errors import RunError
-from dmu_hw.journal import Line, crc32c, read_journal
+from dmu_hw.journal import RESUMED, Line, crc32c, read_journal
 from dmu_hw.omezarr import PART, Image, Store
 from dmu_hw.plan import Plan, Role, Shot, Take
 from dmu_hw.runfolder import RunFolder
@@ -20,28 +20,40 @@ from dmu_hw.spool import SpoolReader
 
 
 def write_stores(run: RunFolder, plan: Plan, progress: Progress | None = None) -> None:
-    """Copy every burst of the journal into its store, read it back, and compare."""
+    """Copy every burst of the journal into its store, read it back, and compare. Cut at any moment, it can be called
+    again: a store bears its name only when it is whole, and the spool goes when all of them do."""
     stores = {
         role: Store.create(_part(run, role), _images(plan, take), _facts(plan, take))
         for role, take in plan.takes.items()
+        if not run.frames_of(role).exists()
     }
     reader = SpoolReader(run.spool)
     done = 0
     try:
-        for lines in bursts(run.journal):
+        for lines in bursts(run.journal) if stores else ():
             shot = _shot_of(plan, lines)
-            _copy(stores[shot.role], plan.takes[shot.role], shot, lines, reader)
+            if shot.role in stores:
+                _copy(stores[shot.role], plan.takes[shot.role], shot, lines, reader)
             done += 1
             if progress is not None:
                 progress(done, len(plan.shots))
     finally:
         reader.close()
-    for role in plan.takes:
+    for role in stores:
         _part(run, role).rename(run.frames_of(role))
     if not plan.protocol.keep_spool:
+        _remove_spool(run)
+
+
+def _remove_spool(run: RunFolder) -> None:
+    """It goes as a whole: whoever finds it finds all of it."""
+    going = run.spool.with_name(run.spool.name + PART)
+    if run.spool.exists():
         if hasattr(os, "sync"):
             os.sync()  # reading back proves what the system has; only now is it on the disk as well
-        shutil.rmtree(run.spool)
+        run.spool.rename(going)
+    if going.exists():
+        shutil.rmtree(going)
 
 
 def _shot_of(plan: Plan, lines: list[Line]) -> Shot:
@@ -53,7 +65,7 @@ def _shot_of(plan: Plan, lines: list[Line]) -> Shot:
 
 def bursts(journal: Path) -> Iterator[list[Line]]:
     """The frame and missing lines of each sealed burst, burst by burst; only bursts that wait for their seal are held
-    in memory."""
+    in memory. What was not sealed when a run was cut is void: it was taken again."""
     pending: dict[int, list[Line]] = {}
     for line in read_journal(journal):
         if line["kind"] in ("frame", "missing"):
@@ -63,6 +75,8 @@ def bursts(journal: Path) -> Iterator[list[Line]]:
                 if shot not in pending:
                     raise RunError(f"{journal}: shot {shot} is sealed, but there is no frame of it")
                 yield pending.pop(shot)
+        elif line["kind"] == RESUMED:
+            pending.clear()
 
 
 def _copy(store: Store, take: Take, shot: Shot, lines: list[Line], reader: SpoolReader) -> None:
