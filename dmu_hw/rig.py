@@ -15,6 +15,7 @@ from pydantic import ConfigDict, Field
 from dmu_hw import plugin
 from dmu_hw.errors import DeviceError, InputError, Problem
 from dmu_hw.files import Document, Name, Positive, Settings, parse_yaml, read_text, validate
+from dmu_hw.guardian import Charge, GuardedLight
 from dmu_hw.physics.optics import Optics
 from dmu_hw.ports import PORTS, Camera, Clock, Device, Dmd, Focus, Light, MachineClock, Mount, Stage
 
@@ -252,12 +253,26 @@ def _built(file: RigFile) -> dict[str, Device]:
             continue  # the problem is the connection's
         link = None if part.connection is None else parts[part.connection]
         try:
-            parts[name] = _kept(part, Mount(name, file.settings.optics, part.document, link))
+            mount = Mount(name, file.settings.optics, part.document, link)
+            built = _kept(part, mount)
+            parts[name] = _guarded(file, part, mount, built) if getattr(built, "guarded", False) else built
         except InputError as error:
             problems.extend(error.problems)
     if problems:
         raise InputError(problems)
     return parts
+
+
+def _guarded(file: RigFile, part: PartFile, mount: Mount, light: Device) -> Device:
+    """The same light, held by a process of its own."""
+    where = part.document.where(("driver",))
+    if part.promise is not Light or not hasattr(light, "keep_alive"):
+        raise InputError([Problem(where, "only a Light can be guarded, and it needs keep_alive")])
+    if mount.connection is not None:
+        where = part.document.where(("connection",))
+        raise InputError([Problem(where, "its guardian holds this light alone: it cannot share a connection")])
+    charge = Charge.of(file.settings.devices["light"].driver, part.settings, mount)
+    return GuardedLight(cast("Light", light), charge, file.settings.limits.on_time_ms)
 
 
 def _kept(part: PartFile, mount: Mount) -> Device:

@@ -1,0 +1,92 @@
+"""What a rig YAML says of a light that obeys lines of text."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Self
+
+from pydantic import AfterValidator, Field, model_validator
+
+from dmu_hw.files import Count, Positive, Settings
+
+_POWER = re.compile(r"\{(?:power_w|power_mw|percent)(?::[0-9]?(?:\.[0-9])?[fge])?\}")
+_PRINTABLE = r"^[ -~]{1,200}$"
+
+
+def _check_distinct(one: tuple[str, ...], other: tuple[str, ...]) -> None:
+    both = sorted(set(one) & set(other))
+    if both:
+        raise ValueError(f"the reply {both[0]!r} cannot mean both")
+
+
+def _to_power_command(text: str) -> str:
+    """Only these placeholders: a format string of one's choice could do more than write a number."""
+    rest = _POWER.sub("", text)
+    if rest == text or "{" in rest or "}" in rest:
+        raise ValueError("should hold {power_w}, {power_mw} or {percent}, with digits if need be: {power_w:.4f}")
+    return text
+
+
+Text = Annotated[str, Field(pattern=_PRINTABLE)]
+"""A command or a reply, without the end of the line."""
+PowerText = Annotated[Text, AfterValidator(_to_power_command)]
+Replies = Annotated[tuple[Text, ...], Field(min_length=1)]
+
+
+class State(Settings):
+    """Whether it is on, as the device says."""
+
+    ask: Text
+    lit: Replies
+    """Replies that mean on."""
+    dark: Replies
+    """Replies that mean off."""
+
+    @model_validator(mode="after")
+    def _one_reply_means_one_thing(self) -> Self:
+        _check_distinct(self.lit, self.dark)
+        return self
+
+
+class Interlock(Settings):
+    """Whether the interlock is closed, as the device says."""
+
+    ask: Text
+    closed: Replies
+    """Replies that mean that light may go on."""
+    open: Replies
+
+    @model_validator(mode="after")
+    def _one_reply_means_one_thing(self) -> Self:
+        _check_distinct(self.closed, self.open)
+        return self
+
+
+class LightSettings(Settings):
+    """A light on a serial port."""
+
+    port: Annotated[str, Field(min_length=1)]
+    """/dev/ttyUSB0, COM3, …"""
+    baud_rate: Count = 115_200
+    line_end: Annotated[str, Field(pattern=r"^[\r\n]{1,2}$")] = "\r\n"
+    timeout_ms: Annotated[float, Field(gt=0, le=2000)] = 100.0
+    """Longest wait for a reply."""
+    max_power_mw: Positive
+    """Highest power at the sample with all mirrors on."""
+    transmission: Annotated[float, Field(gt=0, le=1)] = 1.0
+    """Part of the source's own power that arrives at the sample with all mirrors on."""
+    set_up: tuple[Text, ...] = ()
+    """Commands sent once when it is opened."""
+    set_on: Text
+    set_off: Text
+    set_power: PowerText
+    """With {power_w}, {power_mw} or {percent}: what the source itself is to give, percent of its own highest."""
+    acknowledged_by: Text | None = None
+    """The reply to every command that is no question, if there is one."""
+    state: State
+    interlock: Interlock | None = None
+    """Without it nobody knows, and the interlock is taken for closed."""
+    watchdog_ms: Positive | None = None
+    """After how long without a command the source goes off by itself; null: never, and the rig must accept that."""
+    keep_alive: Text | None = None
+    """The command that keeps the watchdog quiet; the question for its state if none is given."""
