@@ -72,6 +72,7 @@ class Engine:
         taker = BurstTaker(self.rig, guard, self.plan.protocol.frame_timeout_ms, self.control.check)
         pace = Pace(self.rig.clock, self.control, self.spool.journal, lambda: self._darken(guard))
         pace.elapsed(self.elapsed_ms)
+        self.spool.journal.add("started", zero_ms=pace.zero_ms + self.spool.offset_ms)
         with self.saver, ExitStack() as ending:
             ending.callback(guard.off)
             try:

@@ -29,6 +29,11 @@ class Pace:
         """So much of the run's time has passed in an earlier life of it."""
         self._began_ms -= elapsed_ms
 
+    @property
+    def zero_ms(self) -> float:
+        """When the run's time began."""
+        return self._began_ms
+
     def late_ms(self, shot: Shot) -> float:
         """How long a shot is overdue; below 0, how long there is still to wait."""
         return self.clock.now_ms() - self._began_ms - shot.due_s * 1e3

@@ -34,6 +34,8 @@ class Past:
     """What was noted after the last sealed burst."""
     times_ms: dict[int, float] = field(default_factory=dict)
     """When the first bursts ended, on the rig's clock."""
+    zero_ms: float = 0.0
+    """When the run's time began, on the rig's clock."""
     last_ms: float = 0.0
     """The latest moment that the journal tells of, on the rig's clock."""
 
@@ -66,7 +68,11 @@ def _note(past: Past, line: Line) -> None:
     counts = past.counts
     match line["kind"]:
         case "run":
-            past.began, past.last_ms = line, line["clock_ms"]
+            past.began, past.zero_ms, past.last_ms = line, line["clock_ms"], line["clock_ms"]
+        case "started":
+            past.zero_ms = line["zero_ms"]
+        case "went_on":
+            past.zero_ms += line["paused_ms"]
         case "light":
             field_ = line["field"]
             counts.dose_mj_cm2[field_] = counts.dose_mj_cm2.get(field_, 0.0) + line["dose_mj_cm2"]
@@ -80,6 +86,8 @@ def _note(past: Past, line: Line) -> None:
             counts.come_late(line["late_s"])
         case "end":
             past.ended = True
+        case "aborted":
+            past.ended, counts.aborted = True, line["reason"]
 
 
 def _seal(past: Past, shot: int, lines: list[Line]) -> None:

@@ -86,9 +86,10 @@ class RigFile:
         return hashlib.sha256(self.text.encode()).hexdigest()
 
 
-def load_rig(path: Path) -> RigFile:
-    """Read a rig YAML; everything that is wrong with it at once."""
-    text = read_text(path)
+def load_rig(path: Path, text: str | None = None) -> RigFile:
+    """Read a rig YAML; everything that is wrong with it at once. Of a copy that a run keeps, `text` is given, and
+    `path` is where it stood, which other paths in it are relative to."""
+    text = read_text(path) if text is None else text
     document = parse_yaml(text, path)
     problems: list[Problem] = []
     settings: RigSettings | None = None

@@ -57,9 +57,19 @@ class Session:
             return fitted_bundle(model, self.inverse, stack, self.optics, power_mw, exposure_ms)
 
 
-def open_session(path: Path, rig_path: Path | None = None) -> Session:
+@dataclass(frozen=True)
+class Kept:
+    """A run's own copies of what it was begun with, to be read in place of the files that they are copies of."""
+
+    protocol: str
+    rig: str
+    rig_path: Path
+    bundle: Path
+
+
+def open_session(path: Path, rig_path: Path | None = None, kept: Kept | None = None) -> Session:
     """Read a protocol and what it names; every problem of protocol, rig and bundle at once."""
-    text = read_text(path)
+    text = read_text(path) if kept is None else kept.protocol
     document = parse_yaml(text, path)
     refused = _Refused()
     rig: Rig | None = None
@@ -67,12 +77,15 @@ def open_session(path: Path, rig_path: Path | None = None) -> Session:
     inverse: Settings | None = None
     plan: Plan | None = None
     with refused:
-        rig = load_instrument(rig_path or _rig_named_in(document))
+        if kept is None:
+            rig = load_instrument(rig_path or _rig_named_in(document))
+        else:
+            rig = load_instrument(kept.rig_path, kept.rig)
     protocol = _protocol(document, refused)
     with refused:
         inverse = _inverse_settings(document, protocol)
     with refused:
-        patterns = _patterns(protocol)
+        patterns = _patterns(protocol, kept)
     if rig is not None and patterns is not None:
         with refused:
             _check_fit(patterns.bundle, rig, document)
@@ -118,9 +131,9 @@ def _protocol(document: Document, refused: _Refused) -> Protocol:
         raise InputError([*error.problems, *refused.problems]) from None
 
 
-def _patterns(protocol: Protocol) -> _Patterns:
+def _patterns(protocol: Protocol, kept: Kept | None) -> _Patterns:
     if isinstance(protocol.patterns, BundleFile):
-        bundle = load_bundle(protocol.patterns.bundle)
+        bundle = load_bundle(protocol.patterns.bundle if kept is None else kept.bundle)
         return _Patterns(bundle.patterns, bundle)
     return _Patterns(protocol.patterns.make())
 
@@ -133,10 +146,10 @@ def _rig_named_in(document: Document) -> Path:
     return document.path.parent / named
 
 
-def load_instrument(path: Path) -> Rig:
+def load_instrument(path: Path, text: str | None = None) -> Rig:
     """A rig, checked and built, nothing opened."""
     with outsiders(str(path)):
-        return Rig(load_rig(path))
+        return Rig(load_rig(path, text))
 
 
 def load_bundle(path: Path) -> Bundle:

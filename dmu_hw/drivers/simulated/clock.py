@@ -30,6 +30,11 @@ class WorldClock:
         else:
             self._virtual_ms = max(self._virtual_ms, time_ms)
 
+    def recall(self, time_ms: float) -> None:
+        """It is that time now, as it was when another clock of this world was last looked at."""
+        self._virtual_ms = time_ms
+        self._wall_zero_ms = time.monotonic() * 1e3 - time_ms
+
     @contextmanager
     def held(self) -> Iterator[None]:
         """The world stands still while its picture is computed: nature needs no time for that."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Annotated, Literal
 
 from pydantic import Field
@@ -40,6 +40,15 @@ class Faults:
     def add(self, kind: Kind, at: int = 0) -> None:
         """Strike `at` occasions from now."""
         self._waiting.append(Fault(kind=kind, at=self._occasions.get(kind, 0) + at))
+
+    def remember(self) -> dict[str, int]:
+        """How many occasions have passed of each kind."""
+        return dict(self._occasions)
+
+    def recall(self, occasions: Mapping[str, int]) -> None:
+        """So many have passed in an earlier life of this world; what was due among them has struck."""
+        self._occasions = dict(occasions)
+        self._waiting = [fault for fault in self._waiting if fault.at >= occasions.get(fault.kind, 0)]
 
     def strikes(self, kind: Kind) -> bool:
         """Ask at every occasion; True once when the fault is due."""

@@ -55,6 +55,18 @@ class World:
         """Let go of the rendered pictures; what light did to the specimen stays."""
         self._renderer = None
 
+    def remember(self) -> dict[str, Any]:
+        """What another world of the same settings must know to go on from here as this one would. The dose is not in
+        it: a resumed world is bleached anew."""
+        return {"exposures": self.exposures, "clock_ms": self.clock.now_ms(), "occasions": self.faults.remember()}
+
+    def recall(self, memory: Mapping[str, Any]) -> None:
+        """Go on from what another world has remembered."""
+        self.exposures = memory["exposures"]
+        self.clock.recall(memory["clock_ms"])
+        self.faults.recall(memory["occasions"])
+        self._seen_until_ms = self.clock.now_ms()
+
     @property
     def renderer(self) -> Renderer:
         if self._renderer is None:
@@ -101,13 +113,15 @@ class World:
         light = self.history.light(start_ms, stop_ms)
         return [replace(part, place_um=self.point_um(part.place_um, middle_ms)) for part in light]
 
-    def scene(self, roi: Roi) -> Scene:
-        """The specimen itself, unbleached, on the object grid behind a window of the camera: for comparison only."""
+    def scene(self, roi: Roi, xy_um: tuple[float, float] | None = None, time_ms: float | None = None) -> Scene:
+        """The specimen itself, unbleached, on the object grid behind a window of the camera: for comparison only.
+        As it is here and now, or as it was at another place or time."""
         fine = self.settings.oversampling
         ratio = self.truth.sensor_ratio
         shape = (roi.height * ratio, roi.width * ratio)
         x, y = self.settings.axis_to_window_um(roi, self.truth.sensor_pixel_um)
-        point = self.point_um(self.place_um, self.clock.now_ms())
+        place = self.place_um if xy_um is None else (*xy_um, 0.0)
+        point = self.point_um(place, self.clock.now_ms() if time_ms is None else time_ms)
         centre = (point[0] + x, point[1] + y)
         rendered = self.settings.specimen.scene(
             centre, (shape[0] * fine, shape[1] * fine), self.truth.object_pixel_um / fine
