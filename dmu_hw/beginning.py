@@ -23,7 +23,7 @@ _SIGNED = 2.0
 _FULL = 4.0
 """Logit of a signed pattern that is as good as 1, though it can still be turned."""
 _REGULAR: tuple[SetName, ...] = ("uniform", "blocks", "hadamard")
-_SCENES = 64
+_SCENES = 128
 _DRAFT_REACH = 1
 
 

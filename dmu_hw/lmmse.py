@@ -51,16 +51,31 @@ class Statistics:
 
     @classmethod
     def of(cls, scenes: Iterable[Float32Array]) -> Statistics:
-        """From square scenes of one size, one after the other."""
-        count, total, power = 0, 0.0, torch.zeros(())
+        """From square scenes of one size, one after the other.
+
+        Each is faded out towards its borders first: on a torus a border is a jump from one side of a scene to the
+        other, which looks like detail that no specimen has, and patterns would be designed to see it."""
+        count, total, power, spectra = 0, 0.0, torch.zeros(()), torch.zeros(())
+        window = taper = torch.ones(())
         for scene in scenes:
-            spectrum = torch.fft.rfft2(torch.from_numpy(scene).to(torch.float64))
-            power = power + spectrum.abs().square()
-            total += float(spectrum[0, 0].real)
+            if not count:
+                window = _window(len(scene))
+                taper = torch.fft.rfft2(window)
+            spectrum = torch.fft.rfft2(torch.from_numpy(scene).to(torch.float64) * window)
+            power, spectra = power + spectrum.abs().square(), spectra + spectrum
+            total += float(scene.mean(dtype=np.float64))
             count += 1
-        size = power.shape[0]
-        power[0, 0] -= total**2 / count  # the mean is no variation
-        return cls(total / (count * size**2), power / (count * size**2))
+        # the mean is no variation: |spectrum - mean · taper|², summed over scenes
+        mean = total / count
+        power = power - 2 * mean * (spectra * taper.conj()).real + count * mean**2 * taper.abs().square()
+        return cls(mean, power.clamp(min=0) / (count * power.shape[0] ** 2))
+
+
+def _window(size: int) -> Tensor:
+    """A hump over a scene that leaves its power on average as it is."""
+    hump = torch.hann_window(size, periodic=True, dtype=torch.float64)
+    window = hump[:, None] * hump
+    return window / window.square().mean().sqrt()
 
 
 @dataclass(frozen=True, eq=False)

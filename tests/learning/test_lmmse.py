@@ -155,3 +155,24 @@ def test_what_a_field_of_the_mean_gives_is_the_mean(small: Any) -> None:
     signal = tensors["mean_signal"].repeat(1, 4, 3)[None]
     estimate = lmmse.apply(signal, tensors, d)
     torch.testing.assert_close(estimate, torch.full((1, 8 * d, 6 * d), MEAN))
+
+
+def test_statistics_are_those_of_the_specimen_and_not_of_its_borders() -> None:
+    """Scenes are cut from larger ones and do not fit together at their borders, as images of specimens never do."""
+    size, cut = 256, 64
+    fy, fx = torch.fft.fftfreq(size, dtype=torch.float64)[:, None], torch.fft.rfftfreq(size, dtype=torch.float64)
+    smooth = torch.exp(-((fy**2 + fx**2) * (2 * torch.pi * 4) ** 2))  # nothing finer than some four pixels
+    noise = torch.randn(16, size, size, dtype=torch.float64, generator=torch.Generator().manual_seed(3))
+    fields = torch.fft.irfft2(torch.fft.rfft2(noise) * smooth.sqrt(), s=(size, size))
+    fields = MEAN + SPREAD * fields / fields.std()
+    scenes = [
+        np.ascontiguousarray(field[y : y + cut, x : x + cut], dtype=np.float32)
+        for field in fields.numpy()
+        for y in range(0, size, cut)
+        for x in range(0, size, cut)
+    ]
+    found = Statistics.of(scenes)
+    assert found.mean == pytest.approx(MEAN, rel=0.01)
+    assert found.variance == pytest.approx(SPREAD**2, rel=0.1)
+    fine = torch.fft.fftfreq(cut)[:, None].abs().maximum(torch.fft.rfftfreq(cut)) > 0.2
+    assert float(found.power[fine].sum() / found.power.sum()) < 1e-4
