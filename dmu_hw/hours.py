@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from pathlib import Path
 
@@ -10,8 +11,9 @@ from pydantic import ValidationError
 from dmu_hw.errors import InputError, Problem
 from dmu_hw.files import NonNegative, Settings, write_whole
 from dmu_hw.rig import RigFile
-from dmu_hw.state import file_name, state_folder
+from dmu_hw.state import file_name, made, state_folder
 
+log = logging.getLogger(__name__)
 _HOUR_MS = 3.6e6
 _EVERY_S = 60.0
 """A crash forgets no more than that."""
@@ -57,6 +59,11 @@ class HourMeter:
         more = {"lamp_h": before.lamp_h + lamp_ms / _HOUR_MS, "mirrors_h": before.mirrors_h + mirrors_ms / _HOUR_MS}
         hours = before.model_copy(update=more)
         if ended or time.monotonic() - self._written_s >= _EVERY_S:
-            write_whole(hours_file(self._rig), hours.model_dump_json(indent=1).encode())
             self._written_s = time.monotonic()
+            try:
+                path = hours_file(self._rig)
+                made(path.parent)
+                write_whole(path, hours.model_dump_json(indent=1).encode())
+            except OSError as error:  # no reason to end a run
+                log.warning("%s: the hours of lamp and mirrors cannot be written: %s", error.filename, error.strerror)
         return hours

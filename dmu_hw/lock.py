@@ -15,7 +15,7 @@ from typing import IO
 
 from dmu_hw.errors import InputError, Problem
 from dmu_hw.rig import RigFile
-from dmu_hw.state import file_name, state_folder
+from dmu_hw.state import file_name, made, state_folder
 
 _IDENTITIES = ("port", "serial_number", "device_id", "address")
 """Settings of a driver that say which piece of hardware it is."""
@@ -73,7 +73,7 @@ def _holder(file: IO[bytes]) -> str:
 def rig_held(rig: RigFile) -> Iterator[None]:
     """Hold an instrument: its file by path and name, and each device that tells which one it is, so that two files of
     one instrument do not go by each other."""
-    folder, name = state_folder("locks"), rig.settings.name
+    folder, name = made(state_folder("locks")), rig.settings.name
     claims = {f"rig {name}": file_name(name, str(rig.path.resolve()), name)}
     claims |= {f"{what} of rig {name}": file_name("device", key) for what, key in _devices(rig)}
     with ExitStack() as locks:

@@ -34,7 +34,7 @@ class Past:
     """What was noted after the last sealed burst."""
     times_ms: dict[int, float] = field(default_factory=dict)
     """When the first bursts ended, on the rig's clock."""
-    zero_ms: float = 0.0
+    zero_ms: float | None = None
     """When the run's time began, on the rig's clock."""
     last_ms: float = 0.0
     """The latest moment that the journal tells of, on the rig's clock."""
@@ -68,11 +68,11 @@ def _note(past: Past, line: Line) -> None:
     counts = past.counts
     match line["kind"]:
         case "run":
-            past.began, past.zero_ms, past.last_ms = line, line["clock_ms"], line["clock_ms"]
+            past.began, past.last_ms = line, line["clock_ms"]
         case "started":
             past.zero_ms = line["zero_ms"]
         case "went_on":
-            past.zero_ms += line["paused_ms"]
+            past.zero_ms = (past.zero_ms or 0.0) + line["paused_ms"]
         case "light":
             field_ = line["field"]
             counts.dose_mj_cm2[field_] = counts.dose_mj_cm2.get(field_, 0.0) + line["dose_mj_cm2"]

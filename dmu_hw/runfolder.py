@@ -6,6 +6,7 @@ import contextlib
 import hashlib
 import json
 import os
+import re
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -72,6 +73,11 @@ class RunFolder:
         return self.path / "control"
 
     @property
+    def lock(self) -> Path:
+        """Held by whoever makes the run; no part of it."""
+        return self.path / "lock"
+
+    @property
     def report(self) -> Path:
         return self.path / "report.html"
 
@@ -84,13 +90,19 @@ class RunFolder:
         return self.frames if role == "patterns" else self.path / f"{role}.ome.zarr"
 
     def files(self) -> Iterator[Path]:
-        """All files but the manifest, in a fixed order."""
+        """All files but the manifest and the lock, in a fixed order."""
         for folder, folders, names in os.walk(self.path):
             folders.sort()
             for name in sorted(names):
                 path = Path(folder) / name
-                if path != self.manifest:
+                if path not in (self.manifest, self.lock):
                     yield path
+
+    def clear_leftovers(self) -> None:
+        """Remove what a killed program was about to write whole."""
+        for path in self.path.glob(".*"):
+            if re.fullmatch(r"\..+\.[0-9a-f]{32}", path.name):
+                path.unlink()
 
     def write_manifest(self, facts: dict[str, Any]) -> None:
         """Close the run: its facts, the checksum of every file, and that of the manifest itself."""

@@ -13,11 +13,15 @@ VARIABLE = "DMU_STATE"
 
 
 def state_folder(name: str) -> Path:
-    """One of the folders of the state, made if it is not there."""
+    """One of the folders of the state."""
     from platformdirs import user_state_path  # noqa: PLC0415 - only those who touch a rig pay for it
 
     given = os.environ.get(VARIABLE)
-    folder = (Path(given) if given else user_state_path("dmu-hw", appauthor=False)) / name
+    return (Path(given) if given else user_state_path("dmu-hw", appauthor=False)) / name
+
+
+def made(folder: Path) -> Path:
+    """A folder of the state that is there."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:

@@ -7,6 +7,7 @@ import os
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch is loaded: pytest-xdist already uses all cores
 
 import copy
+import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from pathlib import Path
@@ -22,6 +23,9 @@ from dmu_hw.rig import Rig, load_rig
 settings.register_profile("ci", derandomize=True)
 if os.environ.get("CI"):
     settings.load_profile("ci")
+
+_STATE = tempfile.TemporaryDirectory(prefix="dmu-state-")
+os.environ["DMU_STATE"] = _STATE.name  # locks and hours of this process and its children
 
 SMALL: dict[str, Any] = {
     "kind": "rig",

@@ -17,6 +17,7 @@ from dmu_hw.contest import Contest
 from dmu_hw.errors import DeviceError, InputError, Problem
 from dmu_hw.files import Settings, parse_yaml, read_text
 from dmu_hw.lesson import Lesson
+from dmu_hw.lock import rig_held
 from dmu_hw.protocol import Protocol
 from dmu_hw.rig import Rig, RigSettings
 from dmu_hw.sweep import Sweep
@@ -41,7 +42,7 @@ def check_files(files: list[Path], output: Output, *, connect: bool) -> None:
             what, rig = _checked(path)
             if connect and rig is not None:
                 what += ", its devices answer"
-                with rig.opened():
+                with rig_held(rig.file), rig.opened():
                     pass
         except InputError as error:
             problems.extend(str(problem) for problem in error.problems)

@@ -12,6 +12,7 @@ import typer
 from dmu_hw import __version__
 from dmu_hw.cli.output import DONE, FAILED, REFUSED, Output
 from dmu_hw.cli.stop import stoppable
+from dmu_hw.errors import InputError
 
 app = typer.Typer(
     name="dmu",
@@ -87,21 +88,35 @@ def plan(protocol: ProtocolFile, rig: RigOption = None, json: Json = False) -> N
 
 @app.command()
 def run(
-    protocol: ProtocolFile,
+    protocol: Annotated[
+        Path | None, typer.Argument(metavar="PROTOCOL", help="Such as protocols/quickstart.yaml; not needed to resume.")
+    ] = None,
     rig: RigOption = None,
-    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Where the run folder TIME-NAME goes.")] = Path(
-        "runs"
-    ),
+    out: Annotated[
+        Path | None, typer.Option("--out", metavar="DIR", help="Where the run folder TIME-NAME goes; runs by default.")
+    ] = None,
+    resume: Annotated[
+        Path | None, typer.Option("--resume", metavar="RUN", help="Go on with a run that was cut, in its own folder.")
+    ] = None,
     json: Json = False,
 ) -> None:
     """Acquire and reconstruct; leave a run folder with a report.
 
-    Whatever stands against it is said before the light goes on. Ctrl-C puts the light off and ends the run.
+    Whatever stands against it is said before the light goes on. Ctrl-C puts the light off and ends the run; what was
+    cut goes on by --resume.
     """
     with Output(as_json=json) as output:
+        if resume is not None:
+            from dmu_hw.cli.resume import resume_run  # noqa: PLC0415
+
+            if out is not None:
+                raise InputError("--out: a run that is resumed stays where it is")
+            resume_run(resume, protocol, rig, output)
         from dmu_hw.cli.acquire import run_protocol  # noqa: PLC0415
 
-        run_protocol(protocol, rig, out, output)
+        if protocol is None:
+            raise InputError("PROTOCOL is missing; give one, or a run that was cut by --resume RUN")
+        run_protocol(protocol, rig, out or Path("runs"), output)
 
 
 @app.command()

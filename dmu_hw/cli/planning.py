@@ -6,14 +6,17 @@ from pathlib import Path
 
 from dmu_hw.cli.output import DONE, Output
 from dmu_hw.cli.session import open_session
+from dmu_hw.hours import read_hours
 from dmu_hw.plan import Plan, Price
 
 
 def show_plan(path: Path, rig_path: Path | None, output: Output) -> None:
     """What a run would do and cost."""
-    plan = open_session(path, rig_path).plan
-    tell_plan(plan, output)
-    output.finish(DONE, plan=plan.as_json())
+    session = open_session(path, rig_path)
+    tell_plan(session.plan, output)
+    hours = read_hours(session.rig.file)
+    output.say(f"{'lamp so far':>16}  {hours.lamp_h:.3g} h, mirrors {hours.mirrors_h:.3g} h")
+    output.finish(DONE, plan=session.plan.as_json(), hours={"lamp_h": hours.lamp_h, "mirrors_h": hours.mirrors_h})
 
 
 def tell_plan(plan: Plan, output: Output) -> None:

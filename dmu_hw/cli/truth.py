@@ -32,7 +32,7 @@ class Scene(Protocol):
 class Simulated(Protocol):
     """A connection that knows what is really there."""
 
-    def scene(self, roi: Roi) -> Scene: ...
+    def scene(self, roi: Roi, xy_um: tuple[float, float] | None = None, time_ms: float | None = None) -> Scene: ...
 
 
 class Truth:
@@ -46,9 +46,13 @@ class Truth:
         self.labels: dict[Place, Int32Array] = {}
         """Which object each pixel belongs to, if that is asked for."""
 
-    def look(self, shot: Shot) -> None:
+    def look(self, shot: Shot, time_ms: float | None = None) -> None:
+        """After a burst; or, with the time when it ended, after a run was cut."""
         if shot.role == "patterns" and len(self.images) < _KEPT_BURSTS:
-            place, scene = (shot.position, shot.time, shot.z), self._world.scene(self._roi)
+            place, xy_um = (shot.position, shot.time, shot.z), None
+            if time_ms is not None and shot.x_um is not None and shot.y_um is not None:
+                xy_um = (shot.x_um, shot.y_um)
+            scene = self._world.scene(self._roi, xy_um, time_ms)
             self.images[place] = scene.image
             if self._labelled:
                 self.labels[place] = scene.labels

@@ -1,0 +1,198 @@
+"""The part of a run that has light: engine, journal and spool, from the first burst or from where the run was cut."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass, field
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+
+from dmu_hw.cli.output import Output
+from dmu_hw.cli.session import Session
+from dmu_hw.control import Control, listening
+from dmu_hw.counts import Counts
+from dmu_hw.data import Burst
+from dmu_hw.engine import Engine
+from dmu_hw.files import file_hash
+from dmu_hw.hours import HourMeter, Hours, read_hours
+from dmu_hw.journal import RESUMED, Journal, Line, mend_end
+from dmu_hw.past import Past
+from dmu_hw.plan import Plan, Shot
+from dmu_hw.ports import Clock, MachineClock
+from dmu_hw.room import RoomWatch
+from dmu_hw.runfolder import RunFolder
+from dmu_hw.spool import Spool
+
+if TYPE_CHECKING:
+    from dmu_hw.cli.truth import Truth
+
+_TOLD_GAPS = 10
+_SAME_CLOCK_MS = 60_000.0
+"""Two clocks that differ by more over a time are not one that went on: the computer was started anew."""
+
+
+@runtime_checkable
+class Remembering(Protocol):
+    """A simulated world: what it lives through can be told to another one."""
+
+    def remember(self) -> dict[str, Any]: ...
+
+    def recall(self, memory: dict[str, Any]) -> None: ...
+
+
+@dataclass
+class Taken:
+    """What came of the light."""
+
+    counts: Counts
+    truth: Truth | None
+    began: str
+    resumed: list[str]
+    time_s: float
+    """On the rig's clock."""
+    hours: Hours
+    """Of lamp and mirrors after it."""
+    gaps: list[str] = field(default_factory=list)
+    """The first frames that are missing, and why."""
+
+
+def image(run: RunFolder, session: Session, past: Past, output: Output, *, labelled: bool, disk_bytes: int) -> Taken:
+    """Take all that is not sealed yet. The rig is open; `disk_bytes` is what the whole run needs."""
+    plan, clock = session.plan, session.rig.clock
+    truth, gaps = _looked_back(session, past, labelled=labelled), told_gaps(plan, past.gaps)
+    memory = _recalled(session, past)
+    offset_ms = _offset_ms(past, clock)
+    meter, room, control = HourMeter(session.rig.file), RoomWatch(run.path, disk_bytes), Control()
+    lit_ms, woke_ms = past.counts.light_on_ms, clock.now_ms()
+
+    def burnt(*, ended: bool) -> Hours:
+        return meter.count(past.counts.light_on_ms - lit_ms, clock.now_ms() - woke_ms, ended=ended)
+
+    with ExitStack() as ending:
+        ending.callback(burnt, ended=True)
+        journal = Journal(run.journal)
+        ending.callback(journal.close)
+        _begin(run, session, past, journal, offset_ms)
+        spool = Spool(run.spool, journal, resumed=True, offset_ms=offset_ms)
+        ending.callback(spool.close)
+        elapsed_ms = _elapsed_ms(past, plan, clock.now_ms() + offset_ms)
+        with output.progress("imaging") as progress:
+
+            def watch(shot: Shot, burst: Burst) -> None:
+                if truth is not None:
+                    truth.look(shot)
+                missing = [{"shot": shot.index, **asdict(gap)} for gap in burst.missing]
+                gaps.extend(told_gaps(plan, missing[: _TOLD_GAPS - len(gaps)]))
+                burnt(ended=False)
+                room.check(spool.written_bytes)
+                progress(shot.index + 1, len(plan.shots))
+
+            engine = Engine(plan, session.rig, spool, watch, control, past=past, elapsed_ms=elapsed_ms, memory=memory)
+            with listening(run.control, control):
+                counts = engine.run()
+            if not counts.aborted:
+                journal.add("end", counts=counted(counts))
+    return _taken(session, past, truth, gaps, clock.now_ms() + offset_ms)
+
+
+def already(session: Session, past: Past, *, labelled: bool) -> Taken:
+    """What came of a run whose last burst was taken before it was cut."""
+    truth = _looked_back(session, past, labelled=labelled)
+    past.counts.expected = session.plan.price.frames
+    if past.counts.aborted:
+        past.counts.missing = past.counts.expected - past.counts.saved
+    return _taken(session, past, truth, told_gaps(session.plan, past.gaps), past.last_ms)
+
+
+def _taken(session: Session, past: Past, truth: Truth | None, gaps: list[str], now_ms: float) -> Taken:
+    began = past.began or {}
+    time_s = (now_ms - began["clock_ms"]) / 1e3
+    return Taken(past.counts, truth, began["at"], past.resumed, time_s, read_hours(session.rig.file), gaps)
+
+
+def _recalled(session: Session, past: Past) -> Callable[[], dict[str, Any]]:
+    """Tell a simulated world what it lived through; what of it is to be noted with every burst."""
+    for link in session.rig.connections:
+        if isinstance(link, Remembering):
+            if past.taken is not None and "world" in past.taken:
+                link.recall(past.taken["world"])
+            return lambda: {"world": link.remember()}
+    return dict
+
+
+def _begin(run: RunFolder, session: Session, past: Past, journal: Journal, offset_ms: float) -> None:
+    """The first lines of a run, or of another life of it; on the disk before there is light."""
+    at = datetime.now().astimezone().isoformat(timespec="milliseconds")
+    here = {"at": at, "process": os.getpid()}
+    clock_ms = session.rig.clock.now_ms() + offset_ms
+    if past.began is None:
+        past.began = {**here, "clock_ms": clock_ms}
+        hashes = {"protocol": session.hash, "rig": session.rig.file.hash, "settings": file_hash(run.settings)}
+        journal.add("run", **past.began, **hashes)
+    else:
+        mend_end(run.journal)
+        for shot in dict.fromkeys(line["shot"] for line in past.unsaved):
+            lost = [line["dose_mj_cm2"] for line in past.unsaved if line["shot"] == shot]
+            journal.add("unsaved", shot=shot, bursts=len(lost), dose_mj_cm2=sum(lost))
+            past.counts.unsaved_bursts += len(lost)
+        past.resumed.append(at)
+        journal.add(RESUMED, **here, clock_ms=clock_ms, crc32c_before=mend_end(run.journal))
+    journal.sync()
+
+
+# ---------------------------------------------------------------- time
+
+
+def _offset_ms(past: Past, clock: Clock) -> float:
+    """What this clock lacks since it began anew, so that the times of a run go on. A clock that went on lacks nothing;
+    how long a computer was off only the calendar knows."""
+    if past.began is None or not isinstance(clock, MachineClock):
+        return 0.0  # a simulated world has recalled the time
+    now_ms, began_ms = clock.now_ms(), float(past.began["clock_ms"])
+    since_ms = now_ms - began_ms
+    passed_ms = (datetime.now().astimezone() - datetime.fromisoformat(past.began["at"])).total_seconds() * 1e3
+    if abs(passed_ms - since_ms) > _SAME_CLOCK_MS:
+        since_ms = passed_ms
+    return began_ms + max(since_ms, past.last_ms - began_ms) - now_ms
+
+
+def _elapsed_ms(past: Past, plan: Plan, now_ms: float) -> float:
+    """How far the run's time has come. A time point that should have been while nobody imaged is due at once, and the
+    others follow at their intervals."""
+    if past.zero_ms is None:
+        return 0.0
+    due_s = next((shot.due_s for shot in plan.shots if shot.index not in past.sealed), 0.0)
+    return min(now_ms - past.zero_ms, due_s * 1e3)
+
+
+# ---------------------------------------------------------------- for people
+
+
+def _looked_back(session: Session, past: Past, *, labelled: bool) -> Truth | None:
+    """The truth behind a simulated rig, at the bursts too that were taken before the run was cut."""
+    from dmu_hw.cli.truth import truth_of  # noqa: PLC0415 - beside other imports that a plan does not need
+
+    truth = truth_of(session.rig, session.plan, labelled=labelled)
+    if truth is not None:
+        for index in sorted(past.times_ms):
+            truth.look(session.plan.shots[index], past.times_ms[index])
+    return truth
+
+
+def told_gaps(plan: Plan, missing: Iterable[Line]) -> list[str]:
+    """Frames that are missing, for people."""
+    told = []
+    for line in missing:
+        shot = plan.shots[line["shot"]]
+        place = f"time {shot.time}, field {shot.position}, plane {shot.z}, {shot.role}"
+        told.append(f"{place}, pattern {line['pattern']}: {line['reason']}")
+    return told
+
+
+def counted(counts: Counts) -> dict[str, int]:
+    """Those that are numbers."""
+    names = ("expected", "received", "saved", "missing", "duplicates")
+    bursts = ("retaken_bursts", "unproven_bursts", "unsaved_bursts")
+    return {name: getattr(counts, name) for name in (*names, *bursts)}

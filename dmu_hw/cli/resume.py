@@ -1,0 +1,134 @@
+"""`dmu run --resume`: a run that was cut goes on at its first burst that is not sealed, with what it was begun with."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from dmu_hw import __version__
+from dmu_hw.cli.acquire import bundle_of, needed_bytes, run_held
+from dmu_hw.cli.finish import finish, segments
+from dmu_hw.cli.imaging import already, image
+from dmu_hw.cli.output import Output
+from dmu_hw.cli.session import Kept, Session, load_bundle, open_session
+from dmu_hw.errors import InputError, Problem
+from dmu_hw.files import file_hash, read_text
+from dmu_hw.hours import read_hours
+from dmu_hw.lock import rig_held
+from dmu_hw.past import Past, read_past
+from dmu_hw.room import check_room
+from dmu_hw.runfolder import RunFolder, open_run
+
+if TYPE_CHECKING:
+    from dmu_hw.bundle import Bundle
+
+
+def resume_run(folder: Path, path: Path | None, rig_path: Path | None, output: Output) -> None:
+    """Everything that a run lacks. What is given beside the run must be what it was begun with."""
+    began_s = time.monotonic()
+    output.lights = True
+    run = open_run(folder)
+    _check_resumable(run)
+    with run_held(run, output):
+        _check_resumable(run)  # whoever held it may have brought it to its end
+        past = read_past(run.journal)
+        session, bundle = _as_begun(run, past, path, rig_path, output)
+        read_hours(session.rig.file)
+        labelled, left = segments(bundle), len(session.plan.shots) - len(past.sealed)
+        output.say(f"{run.path}: {len(past.sealed):,} bursts are there, {left:,} are to be taken")
+        if past.ended:
+            taken = already(session, past, labelled=labelled)
+        else:
+            disk_bytes = needed_bytes(session, bundle)
+            check_room(run.path, disk_bytes - _spooled_bytes(run))
+            with ExitStack() as instrument:
+                instrument.enter_context(rig_held(session.rig.file))
+                instrument.enter_context(session.rig.opened())
+                taken = image(run, session, past, output, labelled=labelled, disk_bytes=disk_bytes)
+        finish(run, session, bundle, taken, output, began_s)
+
+
+def _check_resumable(run: RunFolder) -> None:
+    if run.manifest.exists():
+        raise InputError([Problem(str(run.path), "is complete: the run came to its end, there is nothing to resume")])
+    if not run.journal.exists():
+        begun = run.settings.exists() or run.protocol.exists()
+        what = "nothing was taken yet: begin it anew" if begun else f"is no run folder: no {run.journal.name}"
+        raise InputError([Problem(str(run.path), what)])
+
+
+def _spooled_bytes(run: RunFolder) -> int:
+    return sum(path.stat().st_size for path in run.spool.glob("*.tif"))
+
+
+# ---------------------------------------------------------------- the same as it was begun with
+
+
+def _as_begun(
+    run: RunFolder, past: Past, path: Path | None, rig_path: Path | None, output: Output
+) -> tuple[Session, Bundle | None]:
+    """Protocol, rig and bundle of a run from its own copies, if they are what they were and so is all that is given."""
+    settings = _settings(run, past)
+    problems = [
+        *_changed(run.protocol, settings["protocol_hash"], "the copy of the protocol was changed"),
+        *_changed(run.rig, settings["rig_hash"], "the copy of the rig was changed"),
+        *(_foreign(path, settings["protocol_hash"], "protocol", run) if path is not None else ()),
+        *(_foreign(rig_path, settings["rig_hash"], "rig", run) if rig_path is not None else _moved_on(settings, run)),
+    ]
+    if problems:
+        raise InputError(problems)
+    rig_at = Path(settings["rig_path"])
+    kept = Kept(read_text(run.protocol), read_text(run.rig), rig_at, run.bundle)
+    session = open_session(Path(settings["protocol_path"]), kept=kept)
+    _check_plan(run, session, settings)
+    bundle = load_bundle(run.bundle) if settings["bundle_hash"] is not None else None
+    if bundle is not None and bundle.hash != settings["bundle_hash"]:
+        raise InputError([Problem(str(run.bundle), "is not the bundle that the run was begun with")])
+    return session, bundle_of(session, output, bundle)
+
+
+def _settings(run: RunFolder, past: Past) -> dict[str, Any]:
+    """What was decided when the run was begun, as the journal vouches for it."""
+    if past.began is not None and file_hash(run.settings) != past.began["settings"]:
+        raise InputError([Problem(str(run.settings), "was changed since the run began")])
+    settings: dict[str, Any] = json.loads(run.settings.read_bytes())
+    return settings
+
+
+def _hash(path: Path) -> str:
+    return hashlib.sha256(read_text(path).encode()).hexdigest()
+
+
+def _changed(path: Path, wanted: str, what: str) -> list[Problem]:
+    return [] if _hash(path) == wanted else [Problem(str(path), what)]
+
+
+def _foreign(path: Path, wanted: str, what: str, run: RunFolder) -> list[Problem]:
+    given = _hash(path)
+    if given == wanted:
+        return []
+    return [Problem(str(path), f"is not the {what} of {run.path}: that is {wanted[:12]}, given {given[:12]} (SHA-256)")]
+
+
+def _moved_on(settings: dict[str, Any], run: RunFolder) -> list[Problem]:
+    """The instrument may be another by now than the one that the run was begun with: somebody must say that it is
+    not."""
+    path = Path(settings["rig_path"])
+    if not path.is_file() or _hash(path) == settings["rig_hash"]:
+        return []
+    what = f"was changed since the run began; if the instrument is still as it was, say so by --rig {run.rig}"
+    return [Problem(str(path), what)]
+
+
+def _check_plan(run: RunFolder, session: Session, settings: dict[str, Any]) -> None:
+    """Another version may plan otherwise, and its shots would not be those that are sealed."""
+    now: dict[str, Any] = json.loads(json.dumps(session.plan.as_json()))
+    then = settings["plan"]
+    others = [key for key in then | now if then.get(key) != now.get(key)]
+    if others:
+        what = f"was planned by {settings['software']}; dmu-hw {__version__} plans {', '.join(others)} otherwise"
+        raise InputError([Problem(str(run.path), what)])
