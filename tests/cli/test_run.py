@@ -12,7 +12,7 @@ import pytest
 import tifffile
 
 from dmu_hw.bundle import Bundle
-from dmu_hw.cli import acquire
+from dmu_hw.cli import finish
 from dmu_hw.cli.main import main
 from dmu_hw.drivers.simulated.light import Light
 from dmu_hw.errors import DeviceError
@@ -332,7 +332,7 @@ def test_a_full_disk_ends_the_run(
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device", "frames.ome.zarr")
 
-    monkeypatch.setattr(acquire, "write_stores", full)
+    monkeypatch.setattr(finish, "write_stores", full)
     said = dmu("run", run_yaml(), "--out", tmp_path / "runs")
     assert said.status == 1
     assert "error: frames.ome.zarr: No space left on device" in said.err
@@ -348,7 +348,7 @@ def test_a_fault_of_the_program_is_one_message(
     def broken(*_: object) -> None:
         raise IndexError("list index out of range")
 
-    monkeypatch.setattr(acquire, "write_stores", broken)
+    monkeypatch.setattr(finish, "write_stores", broken)
     said = dmu("run", run_yaml(), "--out", tmp_path / "runs", "--json")
     assert said.status == 1
     (problem,) = said.told["problems"]
@@ -361,7 +361,7 @@ def test_developers_can_have_their_traceback(run_yaml: Yaml, tmp_path: Path, mon
     def broken(*_: object) -> None:
         raise IndexError
 
-    monkeypatch.setattr(acquire, "write_stores", broken)
+    monkeypatch.setattr(finish, "write_stores", broken)
     monkeypatch.setenv("DMU_TRACEBACK", "1")
     with pytest.raises(IndexError):
         main(["run", str(run_yaml()), "--out", str(tmp_path / "runs")])
