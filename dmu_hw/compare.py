@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -41,7 +41,7 @@ class Result:
     values: tuple[float, ...]
     """One a seed."""
     val: float
-    """Mean on the validation split, by which (T, d) is chosen."""
+    """Mean on the validation split over the seeds by which (T, d) is chosen."""
     ridge_mse: float | None
     """Of the best linear estimate from the same frames."""
     also: Mapping[str, float]
@@ -174,14 +174,21 @@ def metric_of(lesson: Lesson) -> Metric:
     return AP50 if lesson.task.kind == "segment" else MSE
 
 
-def jobs(questions: Iterable[Question]) -> list[Job]:
+def jobs(entries: Iterable[Entry]) -> list[Job]:
     """All trainings, each once, though several questions may need it."""
-    found = {job.key: job for question in questions for job in map(job_of, question.entries)}
-    return list(found.values())
+    return list({job.key: job for job in map(job_of, entries)}.values())
 
 
 def job_of(entry: Entry) -> Job:
     return Job(CALL, entry.config)
+
+
+def finals(question: Question, records: Mapping[str, Record], metric: Metric) -> Question:
+    """What is left to be done once each arm's (T, d) is chosen: the other seeds of those alone."""
+    heats = question.heats
+    chosen = {(one.arm, one.choice) for one in standing(replace(question, entries=heats), records, metric).best}
+    rest = (one for one in question.entries if one not in heats and (one.arm, one.choice) in chosen)
+    return replace(question, entries=(*heats, *rest))
 
 
 def standing(question: Question, records: Mapping[str, Record], metric: Metric) -> Standing:
@@ -192,11 +199,12 @@ def standing(question: Question, records: Mapping[str, Record], metric: Metric) 
     found: list[Result] = []
     failed = 0
     for (arm, choice), entries in grouped.items():
-        found_of = {key: records[key].result for key in (job_of(entry).key for entry in entries)}
-        good = {key: result for key, result in found_of.items() if result is not None}
+        found_of = {job_of(entry).key: (entry, records[job_of(entry).key].result) for entry in entries}
+        good = {key: result for key, (_, result) in found_of.items() if result is not None}
+        heats = {key for key in good if found_of[key][0].seed < question.choosing_seeds}
         failed += len(found_of) - len(good)
         if good:
-            found.append(_result(arm, choice, good, metric))
+            found.append(_result(arm, choice, good, heats or set(good), metric))
     sign = 1 if metric.better == "lower" else -1
     chosen: dict[Arm, Result] = {}
     for result in found:
@@ -206,7 +214,9 @@ def standing(question: Question, records: Mapping[str, Record], metric: Metric) 
     return Standing(question, metric, best, tuple(found), failed)
 
 
-def _result(arm: Arm, choice: Choice, by_key: Mapping[str, Mapping[str, Any]], metric: Metric) -> Result:
+def _result(
+    arm: Arm, choice: Choice, by_key: Mapping[str, Mapping[str, Any]], heats: set[str], metric: Metric
+) -> Result:
     values = list(by_key.values())
     names = [key.removeprefix("test_") for key in values[0] if key.startswith("test_")]
     also = {name: float(np.mean([value[f"test_{name}"] for value in values])) for name in names}
@@ -214,7 +224,7 @@ def _result(arm: Arm, choice: Choice, by_key: Mapping[str, Mapping[str, Any]], m
         arm,
         choice,
         tuple(value[f"test_{metric.name}"] for value in values),
-        float(np.mean([value[f"val_{metric.name}"] for value in values])),
+        float(np.mean([by_key[key][f"val_{metric.name}"] for key in heats])),
         also.get("ridge_mse"),
         also,
         float(np.mean([value["frame_ms"] for value in values])) * choice.count,

@@ -53,6 +53,8 @@ class Contest(Settings):
     learned patterns light each place in one frame, unless the base caps them otherwise. dose: dose of the mean object
     pixel, which lets patterns put all of it where they sample. time: time under light, whatever dose comes of it."""
     seeds: Annotated[int, Field(ge=1, le=100)] = 3
+    finalists: bool = True
+    """true: T and d are chosen by the first seed, and the others are spent on what was chosen; false: on all."""
     references: tuple[Literal["ridge", "tv"], ...] = ("ridge",)
     """Classical estimates from the same frames: the best linear one, and total variation (minutes more)."""
     engine: Engine = Local()
@@ -89,6 +91,22 @@ class Question:
     told: str
     compression: float
     entries: tuple[Entry, ...]
+    choosing_seeds: int = 1
+    """Seeds of every (T, d), by which each arm's own is chosen."""
+
+    @property
+    def heats(self) -> tuple[Entry, ...]:
+        """What has to be done before anything can be chosen; who has no choice has no need to wait."""
+        choices = {arm: len({entry.choice for entry in self.of(arm)}) for arm in ARMS}
+        return tuple(one for one in self.entries if one.seed < self.choosing_seeds or choices[one.arm] == 1)
+
+    @property
+    def likely(self) -> tuple[Entry, ...]:
+        """As many as there will be, whichever (T, d) are chosen."""
+        firsts: dict[Arm, Choice] = {}
+        for entry in self.entries:
+            firsts.setdefault(entry.arm, entry.choice)
+        return tuple(one for one in self.entries if one.seed < self.choosing_seeds or one.choice == firsts[one.arm])
 
     def of(self, arm: Arm) -> tuple[Entry, ...]:
         return tuple(entry for entry in self.entries if entry.arm == arm)
@@ -97,14 +115,15 @@ class Question:
 def questions(contest: Contest, course: Course) -> tuple[Question, ...]:
     """All that a contest asks; InputError lists what does not fit the base protocol."""
     found: list[Question] = []
+    choosing = 1 if contest.finalists else contest.seeds
     for choice in contest.same_camera:
         told = f"{choice.count} frames, camera pixels of {choice.camera_pixel} object pixels"
         entries = tuple(_entries(contest, course, choice, same_camera=True))
-        found.append(Question("same camera", told, choice.compression, entries))
+        found.append(Question("same camera", told, choice.compression, entries, choosing))
     for compression in contest.same_data:
         choices = [Choice(count=count, camera_pixel=d) for count in contest.counts if (d := _side(compression, count))]
         entries = tuple(entry for choice in choices for entry in _entries(contest, course, choice, same_camera=False))
-        found.append(Question("same data", f"1/{compression} of the data", compression, entries))
+        found.append(Question("same data", f"1/{compression} of the data", compression, entries, choosing))
     problems = [problem for question in found for problem in _problems(question, course)]
     if problems:
         raise InputError(Problem(contest.name, problem) for problem in problems)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
@@ -13,7 +14,7 @@ from typing import Any, cast
 
 from dmu_hw.cli.learn import read_course
 from dmu_hw.cli.output import DONE, INCOMPLETE, Output
-from dmu_hw.compare import NAMES, Standing, job_of, jobs
+from dmu_hw.compare import NAMES, Standing, finals, job_of, jobs, metric_of
 from dmu_hw.contest import FIXED, Contest, Entry, Question, questions
 from dmu_hw.course import Course
 from dmu_hw.files import load_yaml, write_whole
@@ -37,7 +38,8 @@ class Asked:
 
     @property
     def jobs(self) -> list[Job]:
-        return jobs(self.questions)
+        """As many as there will be; which ones of the finals is not known before the heats."""
+        return jobs(entry for question in self.questions for entry in question.likely)
 
 
 def read_contest(path: Path) -> Asked:
@@ -74,7 +76,8 @@ def _show_price(asked: Asked, folder: Path, output: Output) -> None:
         output.say("no training has come to its end yet: a few updates tell how long they take …")
         told = replace(told, seconds_each=_probed_s(asked, output))
     for question in asked.questions:
-        arms = ", ".join(f"{arm} {len(question.of(arm))}" for arm in asked.contest.arms if question.of(arm))
+        counts = Counter(entry.arm for entry in question.likely)
+        arms = ", ".join(f"{arm} {counts[arm]}" for arm in asked.contest.arms if counts[arm])
         output.say(f"{question.kind}, {question.told}: trainings of {arms}")
     kept = f", {told.kept} of them there already" + (f" ({told.failed} failed)" if told.failed else "")
     seconds = told.seconds_left
@@ -117,17 +120,31 @@ def _shortened(entry: Entry, updates: int) -> Job:
 
 def _trained(asked: Asked, folder: Path, output: Output, *, again: bool) -> Tally:
     """Every training has a result, or a reason why not."""
-    entries = {job_of(entry).key: entry for question in asked.questions for entry in question.entries}
-    records: dict[str, Record] = {}
-    coming = cast("Generator[Done]", run(asked.jobs, folder, asked.contest.engine, again=again))
-    with _following("training", len(asked.jobs), output) as tell, closing(coming):  # who stops here stops the workers
-        for done in coming:
-            records[done.job.key] = done.record
-            tell(done, _who(entries[done.job.key]))
-    tally = Tally.of(asked.contest, asked.course, asked.questions, records)
+    heats = [entry for question in asked.questions for entry in question.heats]
+    records = _done(heats, folder, asked.contest, output, again=again)
+    metric = metric_of(asked.course.lesson)
+    chosen = tuple(finals(question, records, metric) for question in asked.questions)
+    every = [entry for question in chosen for entry in question.entries]
+    if left := [entry for entry in every if job_of(entry).key not in records]:
+        records |= _done(left, folder, asked.contest, output, again=again)
+    tally = Tally.of(asked.contest, asked.course, chosen, records)
     if "tv" not in asked.contest.references:
         return tally
     return replace(tally, references=_referred(tally, folder, output, again=again))
+
+
+def _done(
+    entries: Sequence[Entry], folder: Path, contest: Contest, output: Output, *, again: bool
+) -> dict[str, Record]:
+    """The record of every training among them."""
+    whose, todo = {job_of(entry).key: entry for entry in entries}, jobs(entries)
+    records: dict[str, Record] = {}
+    coming = cast("Generator[Done]", run(todo, folder, contest.engine, again=again))
+    with _following("training", len(todo), output) as tell, closing(coming):  # who stops here stops the workers
+        for done in coming:
+            records[done.job.key] = done.record
+            tell(done, _who(whose[done.job.key]))
+    return records
 
 
 def _referred(tally: Tally, folder: Path, output: Output, *, again: bool) -> Mapping[str, Record]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from dmu_hw.compare import AP50, MSE, Metric, Standing, job_of, jobs, standing
+from dmu_hw.compare import AP50, MSE, Metric, Standing, finals, job_of, jobs, standing
 from dmu_hw.contest import Choice, Contest, Entry, Question, questions
 from dmu_hw.course import Course, course_of
 from dmu_hw.exposure import Exposure
@@ -90,8 +91,9 @@ def test_who_may_answer_with_what() -> None:
 def test_a_training_that_two_questions_need_is_done_once() -> None:
     asked = questions(contest(same_camera=(CHOICE,)), COURSE)
     single = sum(len(question.entries) for question in asked)
-    assert len(jobs(asked)) < single
-    assert {job.key for job in jobs(asked)} == {job_of(entry).key for q in asked for entry in q.entries}
+    done = jobs(entry for question in asked for entry in question.entries)
+    assert len(done) < single
+    assert {job.key for job in done} == {job_of(entry).key for q in asked for entry in q.entries}
 
 
 # ---------------------------------------------------------------- answers
@@ -179,6 +181,35 @@ def test_the_choice_is_made_on_validation() -> None:
     (learned,) = found.best
     assert (learned.choice.count, learned.mean) == (1, 9.0)
     assert len(found.all) == 2
+
+
+def test_seeds_are_spent_on_what_was_chosen() -> None:
+    """T 4 wins the heats; that its other seeds do worse on `val` does not bring T 1 back, which has none."""
+    small, large = Choice(count=1, camera_pixel=8), Choice(count=4, camera_pixel=8)
+    scores = {(small, 0): 2.0, (large, 0): 1.0, (large, 1): 4.0, (large, 2): 4.0}
+    entries = [
+        Entry("learned", choice, seed, {"count": choice.count, "seed": seed})
+        for choice in (small, large)
+        for seed in range(3)
+    ]
+    question = Question("same data", "told", 16.0, tuple(entries), choosing_seeds=1)
+    assert len(question.likely) == 4
+    records: dict[str, Record] = {}
+
+    def run(some: Iterable[Entry]) -> None:
+        for entry in some:
+            reached = scores[entry.choice, entry.seed]
+            result = {"val_mse": reached, "test_mse": reached, "frame_ms": 1.0}
+            records[job_of(entry).key] = Record.now(job_of(entry), result, None, 1.0)
+
+    run(question.heats)
+    left = finals(question, records, MSE)
+    assert {(entry.choice.count, entry.seed) for entry in left.entries} == {(1, 0), (4, 0), (4, 1), (4, 2)}
+    run(entry for entry in left.entries if entry not in question.heats)
+    (learned,) = standing(left, records, MSE).best
+    assert (learned.choice, learned.mean) == (large, 3.0)
+    every = replace(question, choosing_seeds=3)
+    assert every.heats == every.likely == every.entries
 
 
 # ---------------------------------------------------------------- total variation
