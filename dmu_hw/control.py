@@ -59,10 +59,12 @@ class Control:
         if self._state == "aborting":
             raise Aborted(self._reason)
 
-    def wait_for_change(self, timeout_s: float) -> None:
-        """Return when somebody has said something, or after a while."""
+    def wait_while_paused(self) -> None:
+        """Return when the pause has ended, in one way or the other. Wakes now and then, so that Ctrl-C comes through
+        on every system."""
         with self._changed:
-            self._changed.wait(timeout_s)
+            while self._state == "paused":
+                self._changed.wait(_LOOK_S)
 
     def _go_to(self, state: State) -> None:
         with self._changed:

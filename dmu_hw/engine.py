@@ -94,7 +94,7 @@ class Engine:
     def _load_patterns(self) -> None:
         """All patterns go into the DMD's memory once for the whole run, uniform light for references behind them."""
         frames = onto_mirrors(self.plan.stack, self.plan.optics, self.plan.corner_um)
-        if len(self.plan.takes) > 1:
+        if {"plain", "full"} & self.plan.takes.keys():
             frames = np.concatenate([frames, np.ones((1, *frames.shape[1:]), dtype=bool)])
         self.rig.dmd.load(frames)
 

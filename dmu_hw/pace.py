@@ -24,6 +24,7 @@ class Pace:
         self._journal = journal
         self._darken = darken
         self._began_ms = clock.now_ms()
+        self._series: int | None = None
 
     def elapsed(self, elapsed_ms: float) -> None:
         """So much of the run's time has passed in an earlier life of it."""
@@ -41,6 +42,10 @@ class Pace:
     def wait(self, shot: Shot) -> None:
         """Return when a shot may be taken."""
         self._heed()
+        if shot.series != (self._series or 0):
+            # a run that is resumed in the middle of a series goes on with its next point at once
+            self._began_ms = self.clock.now_ms() - (shot.due_s * 1e3 if self._series is None else 0.0)
+        self._series = shot.series
         while (left_ms := -self.late_ms(shot)) > 0:
             self.clock.sleep_ms(min(left_ms, _SLICE_MS))
             self._heed()
@@ -52,8 +57,7 @@ class Pace:
         self._darken()
         began_ms = self.clock.now_ms()
         self._journal.add("paused", time_ms=began_ms)
-        while self.control.state == "paused":
-            self.control.wait_for_change(_SLICE_MS / 1e3)
+        self.control.wait_while_paused()
         paused_ms = self.clock.now_ms() - began_ms
         self._began_ms += paused_ms
         self._journal.add("went_on", paused_ms=paused_ms)

@@ -4,18 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import Literal, overload
+from typing import overload
 
 import numpy as np
 
 from dmu_hw.data import PatternStack
+from dmu_hw.loops import Loops, Role
 from dmu_hw.physics.optics import Optics
 from dmu_hw.ports import CameraMode, Roi
 from dmu_hw.protocol import Protocol
-
-Role = Literal["patterns", "plain", "full"]
-Place = tuple[float | None, float | None]
-"""On the stage; None: where it stands."""
+from dmu_hw.routes import Place
+from dmu_hw.timing import Timing
 
 
 @dataclass(frozen=True)
@@ -31,22 +30,24 @@ class Shot:
     y_um: float | None
     z_um: float | None
     due_s: float
-    """Not before so long after the start of the run."""
+    """Not before so long after the start of its series."""
+    series: int = 0
+    """Of time points: one for each turn of the loops outside of time. The first begins with the run."""
 
 
 @dataclass(frozen=True)
 class Shots(Sequence[Shot]):
-    """All bursts in order: time outermost, then fields, planes, and the roles of one plane. Each is worked out when it
-    is asked for, so that a long run takes no more memory than a short one."""
+    """All bursts in order. Each is worked out when it is asked for, so that a long run takes no more memory than a
+    short one."""
 
-    roles: tuple[Role, ...]
+    loops: Loops
     places: tuple[Place, ...]
-    planes_um: tuple[float | None, ...]
-    loops: int
-    interval_s: float
+    offsets_um: tuple[float, ...]
+    """Planes of each place, from its focus position."""
+    timing: Timing
 
     def __len__(self) -> int:
-        return self.loops * len(self.places) * len(self.planes_um) * len(self.roles)
+        return len(self.loops)
 
     @overload
     def __getitem__(self, index: int) -> Shot: ...
@@ -58,12 +59,12 @@ class Shots(Sequence[Shot]):
         if isinstance(index, slice):
             return tuple(self[i] for i in range(*index.indices(len(self))))
         index = range(len(self))[index]
-        rest, role = divmod(index, len(self.roles))
-        rest, z = divmod(rest, len(self.planes_um))
-        time, position = divmod(rest, len(self.places))
-        x_um, y_um = self.places[position]
-        due_s = time * self.interval_s
-        return Shot(index, self.roles[role], position, time, z, x_um, y_um, self.planes_um[z], due_s)
+        stop = self.loops.at(index)
+        place = self.places[stop.field]
+        z_um = None if place.z_um is None else place.z_um + self.offsets_um[stop.plane]
+        due_s, series = self.timing.due_s(stop.time), self.loops.series(stop)
+        x_um, y_um = place.x_um, place.y_um
+        return Shot(index, stop.role, stop.field, stop.time, stop.plane, x_um, y_um, z_um, due_s, series)
 
 
 @dataclass(frozen=True)
@@ -130,11 +131,15 @@ class Plan:
 
     @property
     def times(self) -> int:
-        return self.shots.loops
+        return self.shots.loops.times
 
     @property
     def planes(self) -> int:
-        return len(self.shots.planes_um)
+        return self.shots.loops.planes
+
+    def name_of(self, position: int) -> str:
+        """What a field is called."""
+        return self.shots.places[position].name or f"field {position}"
 
     @property
     def centre_um(self) -> tuple[float, float]:

@@ -4,19 +4,25 @@ from __future__ import annotations
 
 import math
 import sys
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 
 from dmu_hw.data import PatternStack
 from dmu_hw.errors import InputError, Problem
 from dmu_hw.files import Document, Loc
+from dmu_hw.loops import Axis, Loops, Role
 from dmu_hw.physics.optics import Optics
-from dmu_hw.plan import Place, Plan, Price, Role, Shots, Take
+from dmu_hw.plan import Plan, Price, Shots, Take
 from dmu_hw.ports import CameraMode, Roi
 from dmu_hw.pricing import Pricing
 from dmu_hw.protocol import Protocol
 from dmu_hw.rig import Rig
+from dmu_hw.routes import Place, Position
+from dmu_hw.timing import TimePoints
 
 _SHOWN_OUTSIDE = 10
 
@@ -118,27 +124,51 @@ class _Planner:
     # ---------------------------------------------------------------- where
 
     def _shots(self, roles: tuple[Role, ...]) -> Shots:
-        time, planes_um = self.protocol.time, self.protocol.planes_um()
-        self._check_focus(planes_um)
-        loops, interval_s = (time.loops, time.interval_s) if time else (1, 0.0)
-        return Shots(roles, self._places(), planes_um, loops, interval_s)
+        protocol, places, offsets_um = self.protocol, self._places(), self.protocol.offsets_um()
+        self._check_focus(places, offsets_um)
+        order = cast("tuple[Axis, Axis, Axis]", tuple(protocol.order.split(", ")))
+        counts = protocol.timing.count, len(places), len(offsets_um)
+        each = tuple(role for role in roles if role != "bleaching")
+        loops = Loops(*counts, each, order, protocol.references.bleaching)
+        if loops.bleaching > 0 and loops.bleaching_of_a_field() < 2:
+            given = f"every {loops.bleaching} of the {loops.times * loops.planes} bursts of a field"
+            self.refuse(
+                "references.bleaching", f"one frame tells nothing of bleaching, two or more are needed: {given}"
+            )
+        return Shots(loops, places, offsets_um, protocol.timing)
 
     def _places(self) -> tuple[Place, ...]:
         protocol, stage = self.protocol, self.rig.stage
-        rows, columns = protocol.field_px
-        places = [(place.x_um, place.y_um) for place in protocol.positions]
-        key = "positions"
-        if protocol.grid is not None:
-            pixel_um = self.optics.object_pixel_um
-            places = protocol.grid.places((columns * pixel_um, rows * pixel_um))
-            key = "grid"
-        if not places:
-            return ((None, None),)
+        places = list(self._all_places())
+        key = "positions" if protocol.listed else "grid"
+        if not protocol.listed and protocol.grid is None:
+            return tuple(places)
         if stage is None:
             self.refuse(key, f"rig {self.rig.settings.name} has no stage")
         else:
-            self._check_places(key, places, stage.limits_um)
+            self._check_places(key, [(place.x_um or 0.0, place.y_um or 0.0) for place in places], stage.limits_um)
         return tuple(places)
+
+    def _all_places(self) -> Iterator[Place]:
+        """Every position, or the fields of the grid around it."""
+        protocol = self.protocol
+        if protocol.grid is None:
+            if not protocol.listed:
+                yield Place(z_um=protocol.focus_um)
+            for here in protocol.listed:
+                yield Place(here.x_um, here.y_um, self._focus_of(here), here.name)
+            return
+        rows, columns = (side * self.optics.object_pixel_um for side in protocol.field_px)
+        if not protocol.listed:
+            for x_um, y_um in protocol.grid.places((columns, rows)):
+                yield Place(x_um, y_um, protocol.focus_um)
+        for number, here in enumerate(protocol.listed):
+            around = protocol.grid.places((columns, rows), (here.x_um, here.y_um))
+            for cell, (x_um, y_um) in enumerate(around):
+                yield Place(x_um, y_um, self._focus_of(here), f"{here.name or f'position {number}'} field {cell}")
+
+    def _focus_of(self, position: Position) -> float | None:
+        return self.protocol.focus_um if position.focus_um is None else position.focus_um
 
     def _check_places(
         self, key: str, places: list[tuple[float, float]], limits_um: tuple[tuple[float, float], tuple[float, float]]
@@ -152,17 +182,21 @@ class _Planner:
         if len(outside) > _SHOWN_OUTSIDE:
             self.refuse(key, f"{len(outside) - _SHOWN_OUTSIDE:,} more fields are outside the stage's limits: {reach}")
 
-    def _check_focus(self, planes_um: tuple[float | None, ...]) -> None:
-        if planes_um[0] is None:
+    def _check_focus(self, places: tuple[Place, ...], offsets_um: tuple[float, ...]) -> None:
+        if places[0].z_um is None:
             return
+        own = any(position.focus_um is not None for position in self.protocol.listed)
+        key = "positions" if own else "focus_um"
         if self.rig.focus is None:
-            self.refuse("focus_um", f"rig {self.rig.settings.name} has no focus")
+            self.refuse(key, f"rig {self.rig.settings.name} has no focus")
             return
         low, high = self.rig.focus.limits_um
-        for value in dict.fromkeys((planes_um[0], planes_um[-1])):
-            if value is not None and not low <= value <= high:
-                key = "z.range_um" if low <= (self.protocol.focus_um or 0.0) <= high else "focus_um"
-                self.refuse(key, f"{value:g} µm is outside the focus limits: {low:g} to {high:g} µm")
+        for focus_um in sorted({place.z_um for place in places if place.z_um is not None}):
+            for value in dict.fromkeys((focus_um + offsets_um[0], focus_um + offsets_um[-1])):
+                if not low <= value <= high:
+                    within = low <= focus_um <= high
+                    reach = f"{low:g} to {high:g} µm"
+                    self.refuse("z.range_um" if within else key, f"{value:g} µm is outside the focus limits: {reach}")
 
     # ---------------------------------------------------------------- how
 
@@ -172,6 +206,8 @@ class _Planner:
         roles: list[Role] = [role for role in ("plain", "full") if getattr(self.protocol.references, role)]
         for role in roles:
             takes[role] = self._reference(role, roi, takes["patterns"])
+        if self.protocol.references.bleaching:
+            takes["bleaching"] = self._bleaching(takes["patterns"])
         frames = self.stack.count + bool(roles)
         if frames > self.rig.dmd.memory_frames:
             self.refuse("patterns.count", f"the DMD holds {self.rig.dmd.memory_frames} frames, needed are {frames}")
@@ -204,6 +240,15 @@ class _Planner:
         uniform = PatternStack("uniform", np.ones((1, *self.stack.tile_px), dtype=bool), self.stack.camera_pixel)
         mode = _mode(self.rig, exposure_ms, binning, roi)
         return self._take(role, uniform, mode, period_ms, 1.0)
+
+    def _bleaching(self, patterns: Take) -> Take:
+        """One frame with the pattern that lets most light through, just as in a burst."""
+        light = self.stack.masks.mean(axis=(1, 2))
+        most = int(np.argmax(light))
+        one = PatternStack(self.stack.name, self.stack.masks[most : most + 1], self.stack.camera_pixel)
+        lit = float(light[most] + (1 - light[most]) * self.optics.mirrors.leakage)
+        take = self._take("bleaching", one, patterns.mode, patterns.period_ms, lit)
+        return replace(take, memory=(most,))
 
     def _take(self, role: Role, stack: PatternStack, mode: CameraMode, period_ms: float, lit: float) -> Take:
         """The light is on between exposures too, and the sample takes it: the dose is that of the whole period."""
@@ -248,7 +293,8 @@ class _Planner:
     def _notice_lateness(self, price: Price) -> None:
         if price.late_s > 0:
             what = f"loops take longer than their interval: the last begins {price.late_s:.3g} s late"
-            self.cautions.append(f"{_where(self.source, 'time.interval_s')}: {what}")
+            key = "time.interval_s" if isinstance(self.protocol.time, TimePoints) else "time"
+            self.cautions.append(f"{_where(self.source, key)}: {what}")
 
 
 def _where(source: Document | Path, key: str) -> str:

@@ -7,9 +7,11 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from dmu_hw.data import PatternStack
-from dmu_hw.plan import Place, Price, Role, Shots, Take
+from dmu_hw.loops import Axis, Role
+from dmu_hw.plan import Price, Shots, Take
 from dmu_hw.protocol import Protocol
 from dmu_hw.rig import Rig
+from dmu_hw.routes import Place
 
 _FRAME_OVERHEAD_BYTES = 700
 """Journal line and TIFF directory of one frame."""
@@ -17,7 +19,7 @@ _FRAME_OVERHEAD_BYTES = 700
 
 @dataclass(frozen=True)
 class Pricing:
-    """What shots cost: all places of a loop alike, all loops alike but for the wait."""
+    """What shots cost: each place and each time point as much as any other, but for the ways and the wait."""
 
     protocol: Protocol
     rig: Rig
@@ -26,44 +28,110 @@ class Pricing:
     shots: Shots
 
     def price(self) -> Price:
-        shots = self.shots
-        bursts = shots.loops * len(shots.places) * len(shots.planes_um)
-        upload_s = self.rig.dmd.upload_ms(self.stack.count + (len(self.takes) > 1)) / 1e3
+        loops = self.shots.loops
+        upload_s = self.rig.dmd.upload_ms(self._memory_frames()) / 1e3
         time_s, late_s = self._time_s(upload_s)
-        light_s = bursts * sum(take.burst_ms for take in self.takes.values()) / 1e3
-        frames = bursts * sum(take.stack.count for take in self.takes.values())
-        frame_bytes = bursts * sum(
-            take.stack.count * (2 * math.prod(take.mode.shape) + _FRAME_OVERHEAD_BYTES) for take in self.takes.values()
+        light_s = sum(count * self.takes[role].burst_ms for role, count in self._bursts.items()) / 1e3
+        frames = sum(count * self.takes[role].stack.count for role, count in self._bursts.items())
+        frame_bytes = sum(
+            count * take.stack.count * (2 * math.prod(take.mode.shape) + _FRAME_OVERHEAD_BYTES)
+            for role, count in self._bursts.items()
+            for take in (self.takes[role],)
         )
-        image_bytes = 4 * math.prod(self.protocol.field_px) * bursts
-        dose = sum(take.dose_mj_cm2 for take in self.takes.values()) * (bursts / len(shots.places))
+        image_bytes = 4 * math.prod(self.protocol.field_px) * loops.places
+        dose = sum(count / loops.fields * self.takes[role].dose_mj_cm2 for role, count in self._bursts.items())
         # raw data lie in the spool and in the store until the store has been checked
         disk_bytes = 2 * frame_bytes + image_bytes
-        return Price(bursts, frames, time_s, upload_s, light_s, disk_bytes, dose, self.stack.compression, late_s)
+        compression = self.stack.compression
+        return Price(loops.places, frames, time_s, upload_s, light_s, disk_bytes, dose, compression, late_s)
+
+    @property
+    def _bursts(self) -> dict[Role, int]:
+        """How many there are of each role."""
+        loops = self.shots.loops
+        counts = dict.fromkeys(loops.roles, loops.places)
+        if loops.bleaching:
+            counts["bleaching"] = loops.fields * loops.bleaching_of_a_field()
+        return counts
+
+    def _memory_frames(self) -> int:
+        return 1 + max(place for take in self.takes.values() for place in take.memory)
+
+    # ---------------------------------------------------------------- time
 
     def _time_s(self, upload_s: float) -> tuple[float, float]:
-        """How long it all takes, and how late the last loop begins."""
-        places, planes_um = self.shots.places, self.shots.planes_um
-        back_s = self._refocus_s(planes_um[-1], planes_um[0])
-        steps_s = sum(self._refocus_s(low, high) for low, high in pairwise(planes_um))
-        bursts_s = len(planes_um) * sum(take.burst_ms for take in self.takes.values()) / 1e3
-        hops_s = sum(self._hop_s(here, there) for here, there in pairwise(places))
-        loop_s = len(places) * (bursts_s + steps_s) + hops_s + (len(places) - 1) * back_s
+        """How long it all takes, and how late the last time point of a series begins."""
+        loops, places, offsets = self.shots.loops, self.shots.places, self.shots.offsets_um
+        outside, inside = self._axes()
         # nobody knows where the stage stands before it is opened: the way from its origin is as good a guess as any
-        approach_s = self._hop_s((0.0, 0.0), places[0]) + self._refocus_s(0.0, planes_um[0])
-        again_s = self._hop_s(places[-1], places[0]) + back_s
-        ends_s, late_s = upload_s, 0.0
-        for loop in range(self.shots.loops):
-            due_s = upload_s + loop * self.shots.interval_s
+        approach_s = self._hop_s(Place(0.0, 0.0), places[0])
+        approach_s += self._refocus_s(0.0, None if places[0].z_um is None else places[0].z_um + offsets[0])
+        point_s = self._light_s() + self._ways_s(inside)
+        again_s = self._again_s(inside)
+        ends_s, late_s = 0.0, 0.0
+        for time in range(loops.times):
+            due_s = self.shots.timing.due_s(time)
             late_s = max(0.0, ends_s - due_s)
-            ends_s = max(ends_s, due_s) + (again_s if loop else approach_s) + loop_s
-        return ends_s, late_s if self.shots.interval_s else 0.0
+            ends_s = max(ends_s, due_s) + (again_s if time else 0.0) + point_s
+        series = math.prod(loops.size(axis) for axis in outside)
+        between_s = self._ways_s(outside, inner=("time", *inside))
+        return upload_s + approach_s + series * ends_s + between_s, late_s if self.shots.timing.has_intervals else 0.0
+
+    def _light_s(self) -> float:
+        """The bursts of one time point, on average."""
+        loops = self.shots.loops
+        series = math.prod(loops.size(axis) for axis in self._axes()[0])
+        bursts_s = sum(count * self.takes[role].burst_ms for role, count in self._bursts.items()) / 1e3
+        return bursts_s / (series * loops.times)
+
+    def _axes(self) -> tuple[tuple[Axis, ...], tuple[Axis, ...]]:
+        """The loops outside of time, and those inside of it."""
+        order = self.shots.loops.order
+        time = order.index("time")
+        return order[:time], order[time + 1 :]
+
+    def _ways_s(self, axes: tuple[Axis, ...], inner: tuple[Axis, ...] = ()) -> float:
+        """All moves while some loops run once; `inner` are those inside of them, which start anew each time."""
+        total_s, turns = 0.0, 1
+        for number, axis in enumerate(axes):
+            within = (*axes[number + 1 :], *inner)
+            total_s += turns * self._steps_s(axis, within)
+            turns *= self.shots.loops.size(axis)
+        return total_s
+
+    def _steps_s(self, axis: Axis, within: tuple[Axis, ...]) -> float:
+        """All steps of one turn of a loop."""
+        if axis == "time":
+            return (self.shots.loops.times - 1) * self._again_s(within)
+        if axis == "field":
+            offsets = self.shots.offsets_um
+            back_um = offsets[0] - offsets[-1] if "z" in within else 0.0
+            pairs = pairwise(self.shots.places)
+            return sum(self._hop_s(here, there) + self._reset_s(here, there, back_um) for here, there in pairs)
+        first, last = self.shots.places[0], self.shots.places[-1]
+        if "field" not in within:
+            last = first
+        steps = pairwise(self.shots.offsets_um)
+        return sum(self._hop_s(last, first) + self._reset_s(last, first, high - low) for low, high in steps)
+
+    def _again_s(self, within: tuple[Axis, ...]) -> float:
+        """From the end of a time point to its next."""
+        offsets, first, last = self.shots.offsets_um, self.shots.places[0], self.shots.places[-1]
+        if "field" not in within:
+            last = first
+        back_um = offsets[0] - offsets[-1] if "z" in within else 0.0
+        return self._hop_s(last, first) + self._reset_s(last, first, back_um)
 
     def _hop_s(self, here: Place, there: Place) -> float:
-        (x, y), (to_x, to_y) = here, there
-        if self.rig.stage is None or x is None or y is None or to_x is None or to_y is None:
+        if self.rig.stage is None or here.x_um is None or here.y_um is None or there.x_um is None or there.y_um is None:
             return 0.0
-        return self.rig.stage.travel_ms(math.hypot(to_x - x, to_y - y)) / 1e3
+        return self.rig.stage.travel_ms(math.hypot(there.x_um - here.x_um, there.y_um - here.y_um)) / 1e3
+
+    def _reset_s(self, here: Place, there: Place, more_um: float) -> float:
+        """From a plane of one place to one of another, so much higher in its stack."""
+        if here.z_um is None or there.z_um is None:
+            return 0.0
+        return self._refocus_s(here.z_um, there.z_um + more_um)
 
     def _refocus_s(self, here_um: float | None, there_um: float | None) -> float:
         if self.rig.focus is None or here_um is None or there_um is None:

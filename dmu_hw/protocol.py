@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from itertools import pairwise
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import ConfigDict, Discriminator, Field, Tag, model_validator
+from pydantic import AfterValidator, ConfigDict, Discriminator, Field, Tag, model_validator
 
 from dmu_hw.files import Count, FilePath, Name, NonNegative, Positive, Settings
 from dmu_hw.physics.patterns import PatternSet
+from dmu_hw.routes import Grid, Position
+from dmu_hw.timing import TimePoints, Timing
 
 MAX_SHOTS = 1_000_000
+MAX_FIELDS = 100_000
+MAX_PLANES = 10_001
 
 
 class BundleFile(Settings):
@@ -36,36 +43,6 @@ class Inverse(Settings):
     model: Annotated[str, Field(min_length=1)] = "ridge"
 
 
-class Position(Settings):
-    """A place on the stage."""
-
-    x_um: float
-    y_um: float
-    name: Name | None = None
-
-
-class Grid(Settings):
-    """Fields side by side around a centre, in rows, every other one backwards."""
-
-    rows: Count
-    columns: Count
-    overlap: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    """Part of a field that it shares with its neighbour."""
-    centre_um: tuple[float, float] = (0.0, 0.0)
-
-    def places(self, field_um: tuple[float, float]) -> list[tuple[float, float]]:
-        """Centres of the fields; `field_um` is (width, height)."""
-        step_x, step_y = (side * (1 - self.overlap) for side in field_um)
-        places = []
-        for row in range(self.rows):
-            columns = range(self.columns) if row % 2 == 0 else range(self.columns - 1, -1, -1)
-            for column in columns:
-                x = self.centre_um[0] + (column - (self.columns - 1) / 2) * step_x
-                y = self.centre_um[1] + (row - (self.rows - 1) / 2) * step_y
-                places.append((x, y))
-        return places
-
-
 class ZStack(Settings):
     """Planes around the focus position of each field, from below."""
 
@@ -77,12 +54,45 @@ class ZStack(Settings):
         return tuple((plane - (planes - 1) / 2) * self.step_um for plane in range(planes))
 
 
-class TimePoints(Settings):
-    """The whole set of fields again and again."""
+def _rising(values: tuple[float, ...]) -> tuple[float, ...]:
+    if any(upper <= lower for lower, upper in pairwise(values)):
+        raise ValueError("planes should be given from below, each once")
+    return values
 
-    loops: Count
-    interval_s: NonNegative = 0.0
-    """From the start of one loop to the start of the next."""
+
+class ZPlanes(Settings):
+    """Planes given one by one, from below."""
+
+    planes_um: Annotated[tuple[float, ...], Field(min_length=1, max_length=MAX_PLANES), AfterValidator(_rising)]
+    """From the focus position of each field."""
+
+    def offsets_um(self) -> tuple[float, ...]:
+        return self.planes_um
+
+
+def _which_planes(given: Any) -> str:
+    one_by_one = "planes_um" in given if isinstance(given, dict) else isinstance(given, ZPlanes)
+    return ZPlanes.__name__ if one_by_one else ZStack.__name__
+
+
+Planes = Annotated[Annotated[ZStack, Tag("ZStack")] | Annotated[ZPlanes, Tag("ZPlanes")], Discriminator(_which_planes)]
+
+
+def _list_or_one(given: Any) -> str:
+    return "tuple" if isinstance(given, tuple) else TimePoints.__name__
+
+
+def _list_or_file(given: Any) -> str:
+    return "tuple" if isinstance(given, tuple) else Path.__name__
+
+
+def _plan_or_file(given: Any) -> str:
+    return "dict" if isinstance(given, dict) else Path.__name__
+
+
+Order = Literal[
+    "time, field, z", "time, z, field", "field, time, z", "field, z, time", "z, time, field", "z, field, time"
+]
 
 
 class LightSettings(Settings):
@@ -99,6 +109,9 @@ class References(Settings):
     """Uniform light on camera pixels of d/√T: the plain camera of the same compression."""
     full: bool = False
     """Uniform light at the camera's full resolution."""
+    bleaching: Annotated[int, Field(ge=0)] = 0
+    """After every so many bursts of a field, and after its first, one frame more with the pattern that lets most light
+    through, so that the run itself tells how its dye bleaches. 0: none."""
 
 
 class Budget(Settings):
@@ -123,13 +136,34 @@ class Protocol(Settings):
     """For a fixed pattern set: how to reconstruct. null: record only. A bundle brings its own."""
     light: LightSettings
     exposure_ms: Positive
-    positions: Annotated[tuple[Position, ...], Field(max_length=100_000)] = ()
-    """Where to image; empty without a grid: where the stage stands."""
+    positions: Annotated[
+        Annotated[tuple[Position, ...], Field(max_length=MAX_FIELDS), Tag("tuple")] | Annotated[FilePath, Tag("Path")],
+        Discriminator(_list_or_file),
+    ] = ()
+    """Where to image, or a file (.yaml, .csv) that says it; empty without a grid: where the stage stands."""
     grid: Grid | None = None
+    """Fields side by side; with positions, at each of them."""
     focus_um: float | None = None
-    """Focus position; null: as it stands."""
-    z: ZStack | None = None
-    time: TimePoints | None = None
+    """Focus position of the positions that give none; null: as it stands."""
+    z: Planes | None = None
+    time: (
+        Annotated[
+            Annotated[tuple[TimePoints, ...], Field(min_length=1, max_length=1000), Tag("tuple")]
+            | Annotated[TimePoints, Tag("TimePoints")],
+            Discriminator(_list_or_one),
+        ]
+        | None
+    ) = None
+    """Once, or phases that follow one another: each time point is followed by the interval of its phase."""
+    order: Order = "time, field, z"
+    """Which loop is the outermost, and so on. Intervals begin anew for each turn of the loops outside of time."""
+    useq: (
+        Annotated[
+            Annotated[dict[str, Any], Tag("dict")] | Annotated[FilePath, Tag("Path")], Discriminator(_plan_or_file)
+        ]
+        | None
+    ) = None
+    """Positions, grid, z and time in the words of useq-schema, or a file with them, instead of those above."""
     references: References = References()
     retries: Annotated[int, Field(ge=0, le=10)] = 1
     """How often a burst that came back damaged is taken again before it is recorded as missing."""
@@ -141,28 +175,60 @@ class Protocol(Settings):
 
     @model_validator(mode="after")
     def _consistent(self) -> Protocol:
-        if self.positions and self.grid is not None:
-            raise ValueError("give positions or grid, not both")
-        if isinstance(self.patterns, BundleFile) and self.inverse is not None:
-            raise ValueError("a bundle brings its own inverse: leave out inverse")
-        if self.grid is not None and self.grid.rows * self.grid.columns > 100_000:
-            raise ValueError(f"a grid of more than 100000 fields, given {self.grid.rows * self.grid.columns}")
-        if self.z is not None and self.z.range_um / self.z.step_um > 10_000:
-            raise ValueError(f"a stack of more than 10000 planes, given {self.z.range_um / self.z.step_um:.0f}")
-        if self.z is not None and self.focus_um is None:
-            raise ValueError("z needs focus_um, the middle of the stack")
-        if self.shots > MAX_SHOTS:
-            raise ValueError(f"more than {MAX_SHOTS} bursts, given {self.shots}")
+        wrong = list(self._contradictions())
+        if wrong:
+            raise ValueError("; ".join(wrong))
         return self
+
+    def _contradictions(self) -> Iterator[str]:
+        if isinstance(self.patterns, BundleFile) and self.inverse is not None:
+            yield "a bundle brings its own inverse: leave out inverse"
+        given = [key for key in ("positions", "grid", "z", "time") if getattr(self, key)]
+        if self.useq is not None and (given or self.order != "time, field, z"):
+            yield f"useq says where and when: leave out {', '.join(given) or 'order'}"
+        if isinstance(self.z, ZStack) and self.z.range_um / self.z.step_um >= MAX_PLANES - 1:
+            yield f"a stack of more than {MAX_PLANES - 1} planes, given {self.z.range_um / self.z.step_um:.0f}"
+        elif self.useq is None and not isinstance(self.positions, Path):
+            yield from self._misplaced(self.positions)
+
+    def _misplaced(self, positions: tuple[Position, ...]) -> Iterator[str]:
+        """What is wrong with where, once all positions are known."""
+        if positions and self.grid is not None and self.grid.centre_um is not None:
+            yield "each of the positions is the centre of a grid: leave out grid.centre_um"
+        without = [i for i, position in enumerate(positions) if position.focus_um is None]
+        if self.focus_um is None and positions and 0 < len(without) < len(positions):
+            yield f"positions.{without[0]} has no focus_um and others have, and there is none for all"
+        if self.z is not None and self.focus_um is None and (without or not positions):
+            yield "z needs focus_um, the middle of the stack"
+        if self.fields > MAX_FIELDS:
+            yield f"a grid of more than {MAX_FIELDS} fields, given {self.fields}"
+        if self.shots > MAX_SHOTS:
+            yield f"more than {MAX_SHOTS} bursts, given {self.shots}"
+
+    @property
+    def fields(self) -> int:
+        """At all positions together."""
+        cells = self.grid.rows * self.grid.columns if self.grid else 1
+        return cells * max(1, len(self.listed))
 
     @property
     def shots(self) -> int:
         """Bursts, references not counted."""
-        fields = self.grid.rows * self.grid.columns if self.grid else max(1, len(self.positions))
-        return fields * len(self.planes_um()) * (self.time.loops if self.time else 1)
+        return self.fields * len(self.offsets_um()) * self.timing.count
 
-    def planes_um(self) -> tuple[float | None, ...]:
-        """Focus positions of each field; None: where the focus stands."""
-        if self.focus_um is None or self.z is None:
-            return (self.focus_um,)
-        return tuple(self.focus_um + offset for offset in self.z.offsets_um())
+    @property
+    def listed(self) -> tuple[Position, ...]:
+        """The positions, once those of a file have been read."""
+        if isinstance(self.positions, Path):
+            raise TypeError(f"{self.positions} was not read")
+        return self.positions
+
+    @property
+    def timing(self) -> Timing:
+        if self.time is None:
+            return Timing()
+        return Timing(self.time if isinstance(self.time, tuple) else (self.time,))
+
+    def offsets_um(self) -> tuple[float, ...]:
+        """Planes of each field, from its focus position."""
+        return (0.0,) if self.z is None else self.z.offsets_um()

@@ -10,6 +10,7 @@ from pathlib import Path
 from dmu_hw.errors import DmuError, RunError
 from dmu_hw.files import file_hash
 from dmu_hw.journal import Line
+from dmu_hw.loops import Loops, Role, Stop
 from dmu_hw.omezarr import Store, chunk_place
 from dmu_hw.runfolder import RunFolder
 from dmu_hw.spool import SpoolReader
@@ -100,7 +101,7 @@ def _spool_damage(reader: SpoolReader, frames: list[Line]) -> Iterator[str]:
             yield str(error)
 
 
-def _store_damage(stores: dict[int, _Layout], frames: list[Line]) -> Iterator[str]:
+def _store_damage(stores: dict[str, _Layout], frames: list[Line]) -> Iterator[str]:
     """Frames whose spool has gone are in the stores."""
     for shot in sorted({line["shot"] for line in frames}):
         layout = next((layout for layout in stores.values() if layout.holds(shot)), None)
@@ -112,11 +113,11 @@ def _store_damage(stores: dict[int, _Layout], frames: list[Line]) -> Iterator[st
             yield f"{layout.store.path}: {_named(layout.place(shot))}, frames of patterns {damaged}"
 
 
-def _stores(run: RunFolder) -> Iterator[tuple[int, _Layout]]:
+def _stores(run: RunFolder) -> Iterator[tuple[str, _Layout]]:
     for path in sorted(run.path.glob("*.ome.zarr")):
         layout = _layout(path)
         if layout is not None:
-            yield layout.first, layout
+            yield layout.role, layout
 
 
 # ---------------------------------------------------------------- which frames a damaged file holds
@@ -127,21 +128,18 @@ class _Layout:
     """Where a store keeps the bursts of its role."""
 
     store: Store
-    first: int
-    step: int
-    fields: int
-    planes: int
+    role: Role
+    loops: Loops
 
     def holds(self, shot: int) -> bool:
-        return shot % self.step == self.first
+        return 0 <= shot < len(self.loops) and self.loops.at(shot).role == self.role
 
     def shot(self, place: Place) -> int:
         field_, time, plane = place
-        return self.first + self.step * (plane + self.planes * (field_ + self.fields * time))
+        return self.loops.index(Stop(time, field_, plane, self.role))
 
     def place(self, shot: int) -> Place:
-        rest, plane = divmod(shot // self.step, self.planes)
-        time, field_ = divmod(rest, self.fields)
+        time, field_, plane, _ = self.loops.at(shot)
         return field_, time, plane
 
     def damaged(self, place: Place, frames: list[Line]) -> str:
@@ -158,9 +156,9 @@ def _layout(path: Path) -> _Layout | None:
     """None for a store that is damaged itself, and for those that hold no frames."""
     with contextlib.suppress(DmuError):
         store = Store(path)
-        if "first_shot" in store.facts:
-            first, step = store.facts["first_shot"], store.facts["shots_per_place"]
-            return _Layout(store, first, step, len(store), store.array(0).shape[2])
+        if "loops" in store.facts:
+            role, loops = store.facts["role"], Loops.of(store.facts["loops"])
+            return _Layout(store, role, loops) if role in loops.all_roles else None
     return None
 
 

@@ -13,8 +13,9 @@ import numpy as np
 from dmu_hw.data import Progress
 from dmu_hw.errors import RunError
 from dmu_hw.journal import RESUMED, Line, crc32c, read_journal
+from dmu_hw.loops import Role
 from dmu_hw.omezarr import PART, Image, Store
-from dmu_hw.plan import Plan, Role, Shot, Take
+from dmu_hw.plan import Plan, Shot, Take
 from dmu_hw.runfolder import RunFolder
 from dmu_hw.spool import SpoolReader
 
@@ -116,9 +117,8 @@ def _part(run: RunFolder, role: Role) -> Path:
 def _facts(plan: Plan, take: Take) -> dict[str, object]:
     return {
         "role": take.role,
-        # shot = first_shot + shots_per_place · (plane + planes · (field + fields · time))
-        "first_shot": list(plan.takes).index(take.role),
-        "shots_per_place": len(plan.takes),
+        # which burst is which shot of the journal: dmu_hw.loops
+        "loops": plan.shots.loops.as_json(),
         "patterns": take.stack.name,
         "pattern_hashes": list(take.stack.hashes),
         "camera_pixel": take.mode.binning * plan.optics.sensor_ratio,
@@ -142,21 +142,19 @@ def _images(plan: Plan, take: Take) -> list[Image]:
 
 
 def z_step_um(plan: Plan) -> float:
-    return plan.protocol.z.step_um if plan.protocol.z else 1.0
+    """The mean distance of planes; 1 where there is one only."""
+    offsets = plan.shots.offsets_um
+    return abs(offsets[-1] - offsets[0]) / (len(offsets) - 1) or 1.0 if len(offsets) > 1 else 1.0
 
 
 def time_step_s(plan: Plan) -> float:
-    return (plan.protocol.time.interval_s or 1.0) if plan.protocol.time else 1.0
+    return plan.shots.timing.step_s
 
 
 def field_corners(plan: Plan, pixel_um: float) -> Iterator[tuple[str, tuple[float, float, float]]]:
     """Name and first pixel of every field in stage coordinates, (z, y, x)."""
-    firsts: dict[int, Shot] = {}
-    for shot in plan.shots:
-        firsts.setdefault(shot.position, shot)
-    names = [place.name for place in plan.protocol.positions]
-    for position, shot in sorted(firsts.items()):
-        name = (names[position] if names else None) or f"field {position}"
-        x = (shot.x_um or 0.0) + plan.corner_um[0] + pixel_um / 2
-        y = (shot.y_um or 0.0) + plan.corner_um[1] + pixel_um / 2
-        yield name, (shot.z_um or 0.0, y, x)
+    for position, place in enumerate(plan.shots.places):
+        x = (place.x_um or 0.0) + plan.corner_um[0] + pixel_um / 2
+        y = (place.y_um or 0.0) + plan.corner_um[1] + pixel_um / 2
+        z = (place.z_um or 0.0) + (plan.shots.offsets_um[0] if place.z_um is not None else 0.0)
+        yield plan.name_of(position), (z, y, x)

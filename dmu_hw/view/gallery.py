@@ -139,8 +139,7 @@ class _Gallery:
         return tag("article", tag("h3", title, id=name), frames, images, aria_labelledby=name)
 
     def _title(self, shot: Shot) -> str:
-        positions = self.plan.protocol.positions
-        name = positions[shot.position].name if positions else None
+        name = self.plan.shots.places[shot.position].name
         parts = [f"Field {shot.position}" + (f": {name}" if name else "")]
         if self.plan.times > 1:
             parts.append(f"time {shot.time}")

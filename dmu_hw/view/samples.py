@@ -9,9 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dmu_hw.data import Float32Array, Int32Array
+from dmu_hw.loops import Role, Stop
 from dmu_hw.metrics import psnr_db
 from dmu_hw.omezarr import Labels, Store
-from dmu_hw.plan import Plan, Role, Shot
+from dmu_hw.plan import Plan, Shot
 from dmu_hw.reconstruct import Calibrated, enlarged
 from dmu_hw.runfolder import RunFolder
 from dmu_hw.view.window import window_of
@@ -83,11 +84,11 @@ def crop_of(plan: Plan) -> Crop:
 
 def chosen(plan: Plan) -> list[Shot]:
     """Bursts from the whole length of a run, the first and the last among them."""
-    roles = len(plan.takes)
-    count = len(plan.shots) // roles
-    first = list(plan.takes).index("patterns")
-    places = np.linspace(0, count - 1, min(MAX_BURSTS, count)).round().astype(int)
-    return [plan.shots[int(place) * roles + first] for place in places]
+    loops = plan.shots.loops
+    numbers = np.linspace(0, loops.places - 1, min(MAX_BURSTS, loops.places)).round().astype(int)
+    places = [np.unravel_index(number, (loops.times, loops.fields, loops.planes)) for number in numbers]
+    indices = [loops.index(Stop(int(time), int(field), int(plane), "patterns")) for time, field, plane in places]
+    return [plan.shots[index] for index in indices]
 
 
 class Sampler:

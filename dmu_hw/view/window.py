@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dmu_hw.plan import Plan, Role
+from dmu_hw.loops import Role
+from dmu_hw.plan import Plan
 from dmu_hw.reconstruct import Window
 
 

@@ -1,9 +1,10 @@
-"""Pause, go on and abort: dark while the run stands still, true intervals afterwards, and an end that says what is left."""
+"""Pause, go on and abort: dark while a run stands still, true intervals afterwards, an end that says what is left."""
 
 from __future__ import annotations
 
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -215,3 +216,22 @@ def test_a_file_that_cannot_be_removed_is_not_obeyed_and_stops_nothing(
         assert send(path, "pause")
     assert control.state == "paused"
     assert refusals == [0]
+
+
+# ---------------------------------------------------------------- series
+
+
+def test_intervals_begin_anew_for_each_turn_of_the_loops_outside(tmp_path: Path) -> None:
+    """Two time series one after the other: the second is not late because of the first."""
+    rig, plan, bench = small(
+        tmp_path, references={"plain": True}, time={"loops": 3, "interval_s": 10.0}, order="z, time, field"
+    )
+    twice = replace(plan, shots=replace(plan.shots, loops=replace(plan.shots.loops, planes=2), offsets_um=(0.0, 1.0)))
+    starts: list[float] = []
+    bench.hooks["start"] = lambda: starts.append(bench.clock.now_ms())
+    run, _ = run_plan(tmp_path / "run", rig, twice)
+    first, second = np.array(starts[::2][:3]), np.array(starts[::2][3:])
+    assert np.diff(first) == pytest.approx([10_000.0] * 2)
+    assert np.diff(second) == pytest.approx([10_000.0] * 2)
+    assert second[0] - first[-1] < 1_000.0
+    assert lines_of(run, "late") == []

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from fakes import bench_of, bench_rig, lines_of, plan_of, run_plan
 
+from dmu_hw.loops import Loops
 from dmu_hw.omezarr import chunk_place
 from dmu_hw.plan import Plan
 from dmu_hw.rig import Rig
@@ -149,9 +150,10 @@ def test_places_of_shots(small_rig: Callable[..., Rig]) -> None:
         focus_um=0.0,
         z={"range_um": 3.0, "step_um": 1.0},
         time={"loops": 5},
-        references={"plain": True, "full": True},
+        order="field, time, z",
+        references={"plain": True, "full": True, "bleaching": 3},
     )
-    layouts = {role: _Layout(None, first, 3, 3, 4) for first, role in enumerate(plan.takes)}  # type: ignore[arg-type]
+    layouts = {role: _Layout(None, role, Loops.of(plan.shots.loops.as_json())) for role in plan.takes}  # type: ignore[arg-type]
     for shot in plan.shots:
         place = (shot.position, shot.time, shot.z)
         assert layouts[shot.role].place(shot.index) == place

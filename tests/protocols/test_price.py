@@ -22,6 +22,34 @@ RUNS: dict[str, dict[str, Any]] = {
     "far apart": {"positions": ({"x_um": 2000.0, "y_um": 0.0}, {"x_um": -2000.0, "y_um": 1500.0})},
     "planes": {"focus_um": 20.0, "z": {"range_um": 4.0, "step_um": 2.0}, "grid": {"rows": 1, "columns": 2}},
     "loops that wait": {"time": {"loops": 3, "interval_s": 0.5}, "grid": {"rows": 1, "columns": 2}},
+    "time innermost": {
+        "time": {"loops": 3, "interval_s": 0.5},
+        "grid": {"rows": 1, "columns": 3},
+        "focus_um": 5.0,
+        "z": {"planes_um": (-1.0, 2.0)},
+        "order": "field, z, time",
+    },
+    "planes outermost": {
+        "time": ({"loops": 2, "interval_s": 0.3}, {"loops": 2, "interval_s": 1.0}),
+        "positions": ({"x_um": 0.0, "y_um": 0.0, "focus_um": 3.0}, {"x_um": 90.0, "y_um": 0.0, "focus_um": 40.0}),
+        "grid": {"rows": 2, "columns": 2, "walk": "spiral"},
+        "z": {"planes_um": (-1.0, 2.0)},
+        "order": "z, time, field",
+    },
+    "planes within fields": {
+        "time": {"loops": 3},
+        "positions": ({"x_um": 0.0, "y_um": 0.0, "focus_um": 3.0}, {"x_um": 90.0, "y_um": 0.0, "focus_um": 40.0}),
+        "z": {"range_um": 30.0, "step_um": 10.0},
+        "order": "field, time, z",
+    },
+    "planes between": {
+        "time": {"loops": 3},
+        "grid": {"rows": 1, "columns": 3},
+        "focus_um": 5.0,
+        "z": {"range_um": 30.0, "step_um": 10.0},
+        "order": "time, z, field",
+    },
+    "bleaching": {"time": {"loops": 7}, "grid": {"rows": 1, "columns": 2}, "references": {"bleaching": 3}},
     "loops that come late": {"time": {"loops": 4, "interval_s": 0.001}},
 }
 TOGETHER: dict[str, Any] = {
@@ -56,8 +84,8 @@ class Ran:
 def watched(light: Any, clock: Any, monkeypatch: pytest.MonkeyPatch) -> Watch:
     watch, on, off = Watch(), light.on, light.off
 
-    def switch_on() -> None:
-        on()
+    def switch_on(*longest_ms: float) -> None:
+        on(*longest_ms)
         watch.since_ms = clock.now_ms()
         watch.times += 1
 

@@ -273,7 +273,23 @@ budget:
 # ---------------------------------------------------------------- what no rig could do
 
 IMPOSSIBLE: dict[str, tuple[dict[str, Any], str]] = {
-    "positions and grid": ({"positions": GOOD, "grid": {"rows": 1, "columns": 1}}, "give positions or grid, not both"),
+    "grids at positions and elsewhere": (
+        {"positions": GOOD, "grid": {"rows": 1, "columns": 1, "centre_um": (1.0, 0.0)}},
+        "each of the positions is the centre of a grid: leave out grid.centre_um",
+    ),
+    "a focus for some": (
+        {"positions": ({**GOOD[0], "focus_um": 1.0}, *GOOD)},
+        "positions.1 has no focus_um and others have, and there is none for all",
+    ),
+    "a stack at a position without focus": (
+        {"positions": GOOD, "z": {"planes_um": (0.0, 1.0)}},
+        "z needs focus_um",
+    ),
+    "planes from above": ({"focus_um": 0.0, "z": {"planes_um": (1.0, 0.0)}}, "planes should be given from below"),
+    "two things at once": (
+        {"patterns": {"bundle": "a.dmu"}, "inverse": {"model": "ridge"}, "z": {"planes_um": (0.0, 1.0)}},
+        "a bundle brings its own inverse: leave out inverse; z needs focus_um",
+    ),
     "a bundle and an inverse": (
         {"patterns": {"bundle": "a.dmu"}, "inverse": {"model": "ridge"}},
         "a bundle brings its own inverse",
