@@ -21,6 +21,7 @@ _REMEMBERED_FRAMES = 1000
 REPEATED = "the camera gave an earlier frame once more"
 """Why a frame is missing that is a duplicate of another."""
 _HEED_MS = 10.0
+_SLACK_MS = 1000.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,7 +75,7 @@ class BurstTaker:
         with ExitStack() as ending:
             ending.callback(dmd.stop)
             ending.callback(camera.disarm)
-            with self.guard.light_on(take.power_mw):
+            with self.guard.light_on(take.power_mw, self._longest_ms(take)):
                 if paced_by_dmd:
                     armed_ms = self.rig.clock.now_ms()
                     camera.arm(count)
@@ -103,7 +104,7 @@ class BurstTaker:
         with ExitStack() as ending:
             ending.callback(dmd.show, None)
             ending.callback(camera.disarm)
-            with self.guard.light_on(take.power_mw):
+            with self.guard.light_on(take.power_mw, self._longest_ms(take)):
                 for pattern, place in enumerate(take.memory):
                     dmd.show(place)
                     self.rig.clock.sleep_ms(dmd.settle_ms)
@@ -114,6 +115,10 @@ class BurstTaker:
                         break
                     catches.append(catch)
         return catches
+
+    def _longest_ms(self, take: Take) -> float:
+        """What takes longer hangs."""
+        return 2 * take.burst_ms + self.frame_timeout_ms + _SLACK_MS
 
     def _pop(self, take: Take, armed_ms: float, pattern: int | None) -> _Catch | None:
         """The next frame, copied at the border: the camera may use its buffer again at once. Where the pattern is
@@ -136,6 +141,7 @@ class BurstTaker:
         wait for the end of a long exposure."""
         while True:
             self.heed()
+            self.guard.check()
             left_ms = deadline_ms - self.rig.clock.now_ms()
             try:
                 return self.rig.camera.pop(max(0.0, min(left_ms, _HEED_MS)))

@@ -67,7 +67,7 @@ class Engine:
 
     def run(self) -> Counts:
         """Take all shots; returns when every frame is on the disk."""
-        guard = Guard(self.rig.light)
+        guard = Guard(self.rig)
         self._load_patterns()
         taker = BurstTaker(self.rig, guard, self.plan.protocol.frame_timeout_ms, self.control.check)
         pace = Pace(self.rig.clock, self.control, self.spool.journal, lambda: self._darken(guard))

@@ -17,7 +17,7 @@ from dmu_hw.errors import DeviceError, InputError, Problem
 from dmu_hw.files import Document, Name, Positive, Settings, parse_yaml, read_text, validate
 from dmu_hw.guardian import Charge, GuardedLight
 from dmu_hw.physics.optics import Optics
-from dmu_hw.ports import PORTS, Camera, Clock, Device, Dmd, Focus, Light, MachineClock, Mount, Stage
+from dmu_hw.ports import PORTS, Blocker, Camera, Clock, Device, Dmd, Focus, Light, MachineClock, Mount, Stage
 
 Role = Literal["dmd", "camera", "light", "stage", "focus"]
 _REQUIRED: tuple[Role, ...] = ("dmd", "camera", "light")
@@ -176,6 +176,11 @@ class Rig:
     @property
     def light(self) -> Light:
         return cast("Light", self._parts["light"])
+
+    @property
+    def blockers(self) -> dict[str, Blocker]:
+        """All that can keep light from the sample when the light itself does not obey, by name."""
+        return {name: part for name, part in self._parts.items() if isinstance(part, Blocker)}
 
     @property
     def stage(self) -> Stage | None:

@@ -37,7 +37,7 @@ class Session:
         self.take_of = self.plan.takes["patterns"]
         self.rig.dmd.load(np.zeros((5, *self.rig.dmd.shape), dtype=bool))
         self.rig.camera.configure(self.take_of.mode)
-        self.taker = BurstTaker(self.rig, Guard(self.rig.light), self.plan.protocol.frame_timeout_ms)
+        self.taker = BurstTaker(self.rig, Guard(self.rig), self.plan.protocol.frame_timeout_ms)
 
     def take(self, shot: int = 0) -> Burst:
         """A burst, each of whose frames saw its pattern, in this burst; dark after it."""
