@@ -9,6 +9,7 @@ from typing import overload
 import numpy as np
 
 from dmu_hw.data import PatternStack
+from dmu_hw.files import content_hash
 from dmu_hw.loops import Loops, Role
 from dmu_hw.physics.optics import Optics
 from dmu_hw.ports import CameraMode, Roi
@@ -45,6 +46,13 @@ class Shots(Sequence[Shot]):
     offsets_um: tuple[float, ...]
     """Planes of each place, from its focus position."""
     timing: Timing
+
+    @property
+    def hash(self) -> str:
+        """Of all that says which shot is which."""
+        phases = [(phase.loops, phase.interval_s) for phase in self.timing.phases]
+        said = {"loops": self.loops.as_json(), "places": self.places, "planes": self.offsets_um, "phases": phases}
+        return content_hash(said)
 
     def __len__(self) -> int:
         return len(self.loops)
@@ -155,6 +163,7 @@ class Plan:
             "name": self.protocol.name,
             **counts,
             "shots": len(self.shots),
+            "route": self.shots.hash,
             "price": asdict(self.price),
             "cautions": list(self.cautions),
         }

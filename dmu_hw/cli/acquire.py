@@ -100,6 +100,7 @@ def _write_settings(run: RunFolder, session: Session, bundle: Bundle | None) -> 
     """All that was decided, before the first light."""
     write_whole(run.protocol, session.text.encode())
     write_whole(run.rig, session.rig.file.text.encode())
+    session.sources.save(run.sources, write_whole)
     if bundle is not None:
         bundle.save(run.bundle)
     settings = {

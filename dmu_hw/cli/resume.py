@@ -82,7 +82,7 @@ def _as_begun(
     if problems:
         raise InputError(problems)
     rig_at = Path(settings["rig_path"])
-    kept = Kept(read_text(run.protocol), read_text(run.rig), rig_at, run.bundle)
+    kept = Kept(read_text(run.protocol), read_text(run.rig), rig_at, run.bundle, run.sources)
     session = open_session(Path(settings["protocol_path"]), kept=kept)
     _check_plan(run, session, settings)
     bundle = load_bundle(run.bundle) if settings["bundle_hash"] is not None else None

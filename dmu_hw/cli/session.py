@@ -19,6 +19,7 @@ from dmu_hw.plan import Plan
 from dmu_hw.planner import make_plan
 from dmu_hw.protocol import BundleFile, Protocol
 from dmu_hw.rig import Rig, load_rig
+from dmu_hw.sources import Sources, filled
 
 
 @dataclass(frozen=True)
@@ -35,6 +36,8 @@ class Session:
     """Settings of the model that is to be computed, if the protocol asks for one."""
     stack: PatternStack
     plan: Plan
+    sources: Sources
+    """Texts of the files that say where and when, if the protocol names any."""
 
     @property
     def optics(self) -> Optics:
@@ -65,6 +68,7 @@ class Kept:
     rig: str
     rig_path: Path
     bundle: Path
+    sources: Path
 
 
 def open_session(path: Path, rig_path: Path | None = None, kept: Kept | None = None) -> Session:
@@ -82,6 +86,10 @@ def open_session(path: Path, rig_path: Path | None = None, kept: Kept | None = N
         else:
             rig = load_instrument(kept.rig_path, kept.rig)
     protocol = _protocol(document, refused)
+    sources = Sources() if kept is None else Sources.in_folder(kept.sources)
+    placed: Protocol | None = None
+    with refused:
+        placed = filled(protocol, document, rig.optics, sources) if rig is not None else None
     with refused:
         inverse = _inverse_settings(document, protocol)
     with refused:
@@ -90,11 +98,11 @@ def open_session(path: Path, rig_path: Path | None = None, kept: Kept | None = N
         with refused:
             _check_fit(patterns.bundle, rig, document)
         with refused:
-            plan = make_plan(protocol, document, rig, rig.optics, patterns.stack)
-    if refused.problems or rig is None or patterns is None or plan is None:
+            plan = None if placed is None else make_plan(placed, document, rig, rig.optics, patterns.stack)
+    if refused.problems or rig is None or patterns is None or placed is None or plan is None:
         raise InputError(refused.problems)
     plan = replace(plan, cautions=(*plan.cautions, *_cautions(patterns.bundle, rig, protocol, document)))
-    return Session(path, text, protocol, rig, patterns.bundle, inverse, patterns.stack, plan)
+    return Session(path, text, placed, rig, patterns.bundle, inverse, patterns.stack, plan, sources)
 
 
 @dataclass
