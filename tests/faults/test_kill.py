@@ -1,4 +1,5 @@
-"""kill -9 at any moment: every burst that was sealed is there, with the pixels that it had."""
+"""kill -9 at any moment: every burst that was sealed is there, with the pixels that it had, and `dmu run --resume`
+brings the run to the end that it would have had."""
 
 from __future__ import annotations
 
@@ -6,12 +7,20 @@ import random
 import subprocess
 import sys
 import time
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 import tifffile
-from fakes import picture, seen_exposure, seen_place
+import yaml
+from fakes import bench_protocol, lines_of, picture, seen_exposure, seen_place
 
+from dmu_hw.cli.main import main
+from dmu_hw.omezarr import Store
 from dmu_hw.runfolder import RunFolder
 from dmu_hw.spool import SpoolReader, segment_path
 from dmu_hw.verify import verify
@@ -100,3 +109,141 @@ def test_killed_a_few_times(tmp_path: Path) -> None:
 @pytest.mark.timeout(1200)
 def test_killed_many_times(tmp_path: Path) -> None:
     assert campaign(tmp_path, 200, seed=1) > 0
+
+
+# ---------------------------------------------------------------- the whole program, killed and resumed
+
+
+@dataclass
+class Whole:
+    """A run that nobody killed."""
+
+    protocol: Path
+    run: RunFolder
+    journal_bytes: int
+    seconds: float
+    """From its last burst to its end."""
+
+
+def start(protocol: Path, out: Path) -> tuple[subprocess.Popen[bytes], RunFolder]:
+    """`dmu run` in a process of its own, and its folder, once there is a journal in it."""
+    command = [sys.executable, "-m", "dmu_hw.cli.main", "run", str(protocol), "--out", str(out)]
+    child = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    while not (begun := list(out.glob("*/journal.jsonl"))):
+        assert child.poll() is None, "the run ended before it began"
+        time.sleep(0.002)
+    return child, RunFolder(begun[0].parent)
+
+
+def whole_run(protocol: Path) -> Whole:
+    child, run = start(protocol, protocol.parent / "whole")
+    while b'"kind":"end"' not in run.journal.read_bytes()[-1000:]:
+        time.sleep(0.002)
+    ended_s = time.monotonic()
+    assert child.wait(timeout=120) == 0
+    return Whole(protocol, run, run.journal.stat().st_size, time.monotonic() - ended_s)
+
+
+@pytest.fixture
+def bench(tmp_path: Path) -> Whole:
+    return whole_run(bench_protocol(tmp_path, time={"loops": 40}, references={"plain": True}))
+
+
+@pytest.fixture
+def simulated(
+    tmp_path: Path,
+    rig_yaml: Callable[..., Path],
+) -> Whole:
+    """With the reconstruction and the truth; in a world without bleaching."""
+    protocol = {
+        "kind": "run",
+        "name": "small",
+        "rig": rig_yaml({"optics.excitation": {"kind": "airy", "na": 0.5, "wavelength_nm": 488.0}}).name,
+        "field_px": [32, 32],
+        "patterns": {"set": "hadamard", "count": 4, "camera_pixel": 4},
+        "inverse": {"model": "ridge", "specimen": {"kind": "nuclei", "seed": 5}, "scenes": 2, "reach": 1},
+        "light": {"power_mw": 1.0},
+        "exposure_ms": 2.0,
+        "positions": [{"x_um": 0.0, "y_um": 0.0}, {"x_um": 40.0, "y_um": 0.0}],
+        "time": {"loops": 25, "interval_s": 2.0},
+        "references": {"plain": True},
+    }
+    (tmp_path / "run.yaml").write_text(yaml.safe_dump(protocol))
+    return whole_run(tmp_path / "run.yaml")
+
+
+def stores(run: RunFolder) -> dict[str, Any]:
+    """All pixels of a run."""
+    return {
+        f"{path.name} {place}": np.asarray(Store(path).array(place)[:])
+        for path in sorted(run.path.glob("*.ome.zarr"))
+        for place in range(len(Store(path)))
+    }
+
+
+def stage_of(run: RunFolder) -> str:
+    """What a killed run was at."""
+    if run.manifest.exists():
+        return "ended"
+    if run.reconstruction.exists() or not run.spool.exists():
+        return "reporting"
+    return "storing" if lines_of(run, "end") else "imaging"
+
+
+def kill_and_resume(whole: Whole, part: float, out: Path) -> str:
+    """Killed after so many parts: 1 is all bursts, 2 the end. Says what it hit; the resumed run equals the one that
+    nobody killed."""
+    child, run = start(whole.protocol, out)
+    while run.journal.stat().st_size < min(1.0, part) * whole.journal_bytes and child.poll() is None:
+        time.sleep(0.0005)
+    time.sleep(max(0.0, part - 1.0) * whole.seconds)
+    child.kill()
+    child.wait()
+    stage = stage_of(run)
+    if stage != "ended":
+        assert verify(run).damage == []
+        with pytest.raises(SystemExit) as end:
+            main(["run", "--resume", str(run.path)])
+        assert end.value.code == 0
+    wanted, found = stores(whole.run), stores(run)
+    assert found.keys() == wanted.keys()
+    assert all(np.array_equal(found[name], wanted[name], equal_nan=True) for name in wanted)
+    facts, uncut = run.read_manifest(), whole.run.read_manifest()
+    assert facts["metrics"] == uncut["metrics"]
+    assert facts["complete"]
+    assert facts["counts"]["saved"] == uncut["counts"]["saved"]
+    assert verify(run).damage == []
+    lost = sum(line["dose_mj_cm2"] for line in lines_of(run, "unsaved"))
+    dose = sum(facts["actual"]["dose_mj_cm2"].values())
+    assert dose == pytest.approx(sum(uncut["actual"]["dose_mj_cm2"].values()) + lost)
+    return stage
+
+
+def kills(whole: Whole, count: int, seed: int, folder: Path) -> None:
+    """At random moments, half of them while bursts are taken; a table of what they hit."""
+    chance = random.Random(seed)
+    stages = Counter(kill_and_resume(whole, chance.uniform(0, 2), folder / str(n)) for n in range(count))
+    table = [f"\n{'killed while':>16}  runs, all resumed and equal to the uncut run"]
+    table += [f"{stage:>16}  {runs}" for stage, runs in stages.most_common()]
+    print("\n".join(table))  # noqa: T201 - what a campaign is for
+    assert stages["imaging"] > 0
+
+
+def test_the_program_is_killed_and_resumed(bench: Whole, tmp_path: Path) -> None:
+    kills(bench, 2, 7, tmp_path)
+
+
+def test_a_simulated_microscope_is_killed_and_resumed(simulated: Whole, tmp_path: Path) -> None:
+    kills(simulated, 1, 3, tmp_path)
+
+
+@pytest.mark.campaign
+@pytest.mark.timeout(3600)
+def test_the_program_is_killed_many_times(bench: Whole, tmp_path: Path) -> None:
+    kills(bench, 80, 8, tmp_path)
+
+
+@pytest.mark.campaign
+@pytest.mark.timeout(3600)
+def test_a_simulated_microscope_is_killed_many_times(simulated: Whole, tmp_path: Path) -> None:
+    kills(simulated, 20, 9, tmp_path)
