@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from dmu_hw.bleaching import bleaching_of
 from dmu_hw.cli.imaging import Taken, counted
 from dmu_hw.cli.output import DONE, INCOMPLETE, Output
 from dmu_hw.cli.session import Session
@@ -34,6 +35,9 @@ def finish(
     metrics = _reconstruct(run, session, bundle, taken.truth, output) if bundle is not None else {}
     facts = _facts(session, taken, metrics)
     facts["objects"] = _objects(run) if segments(bundle) else None
+    if "bleaching" in session.plan.takes:
+        found = bleaching_of(run, session.plan)
+        facts["bleaching"] = None if found is None else found.as_json()
     facts["wall_s"] = time.monotonic() - began_s
     _report(run, session, facts)
     run.write_manifest(facts)

@@ -39,8 +39,10 @@ def _extent(plan: Plan) -> str:
     extent = " × ".join(
         f"{count:,} {noun}{'s' * (count > 1)}" for count, noun in counts if count > 1 or noun == "field"
     )
-    references = [role for role in plan.takes if role != "patterns"]
-    return extent + (f", and {' and '.join(references)} references of each" if references else "")
+    references = [role for role in ("plain", "full") if role in plan.takes]
+    extent += f", and {' and '.join(references)} references of each" if references else ""
+    bleaching = plan.shots.loops.bleaching_of_a_field()
+    return extent + (f", and {bleaching:,} bleaching references of a field" if bleaching else "")
 
 
 def _price_lines(price: Price) -> list[tuple[str, str]]:

@@ -15,6 +15,7 @@ from dmu_hw.files import write_whole
 from dmu_hw.plan import Plan
 from dmu_hw.runfolder import RunFolder
 from dmu_hw.view.amounts import digits, duration, plural, size
+from dmu_hw.view.bleaching import bleaching_section
 from dmu_hw.view.gallery import fields_section, patterns_section
 from dmu_hw.view.gaps import gaps_section
 from dmu_hw.view.objects import objects_section
@@ -39,6 +40,7 @@ def write_report(run: RunFolder, plan: Plan, facts: dict[str, Any]) -> None:
         *([objects_section(run, objects)] if objects is not None else []),
         fields_section(plan, Sampler(run, plan), chosen(plan), facts["actual"]["dose_mj_cm2"]),
         patterns_section(plan),
+        *([bleaching_section(facts["bleaching"])] if "bleaching" in plan.takes else []),
         _price_section(run, plan, facts),
         _settings_section(run, plan, settings),
     ]
