@@ -123,6 +123,13 @@ class Connection:
 
     def close(self) -> None: ...
 
+    def remember(self) -> dict[str, Any]:
+        return {"exposures": self.exposures, "pulses": self.pulses, "steps": self.steps, "ms": self.clock.ms}
+
+    def recall(self, memory: dict[str, Any]) -> None:
+        self.exposures, self.pulses, self.steps = (memory[name] for name in ("exposures", "pulses", "steps"))
+        self.clock.ms = memory["ms"]
+
     def say(self, what: str) -> None:
         if what != "pop" and len(self.log) < 100_000:
             self.log.append(what)
@@ -379,6 +386,25 @@ def bench_rig(folder: Path, stepping: str = "dmd", *, read_back: bool = True, si
     path = folder / "bench.yaml"
     path.write_text(yaml.safe_dump(settings))
     return Rig(load_rig(path))
+
+
+def bench_protocol(folder: Path, *, side: int = 32, **changes: Any) -> Path:
+    """A protocol for the bench beside it, as `plan_of` makes it; `changes` are keys of the protocol."""
+    bench_rig(folder, side=side)
+    protocol = {
+        "kind": "run",
+        "name": "small",
+        "rig": "bench.yaml",
+        "field_px": [side, side],
+        "patterns": {"set": "hadamard", "count": 4, "camera_pixel": 4},
+        "light": {"power_mw": 1.0},
+        "exposure_ms": 3.0,
+        "frame_timeout_ms": 50.0,
+        **changes,
+    }
+    path = folder / "run.yaml"
+    path.write_text(yaml.safe_dump(protocol))
+    return path
 
 
 def bench_of(rig: Rig) -> Any:

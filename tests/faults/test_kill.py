@@ -230,7 +230,7 @@ def kills(whole: Whole, count: int, seed: int, folder: Path) -> None:
 
 
 def test_the_program_is_killed_and_resumed(bench: Whole, tmp_path: Path) -> None:
-    kills(bench, 2, 7, tmp_path)
+    kills(bench, 2, 1, tmp_path)
 
 
 def test_a_simulated_microscope_is_killed_and_resumed(simulated: Whole, tmp_path: Path) -> None:
