@@ -73,6 +73,8 @@ class Engine:
         pace = Pace(self.rig.clock, self.control, self.spool.journal, lambda: self._darken(guard))
         pace.elapsed(self.elapsed_ms)
         self.spool.journal.add("started", zero_ms=pace.zero_ms + self.spool.offset_ms)
+        light = self.rig.light
+        self.spool.journal.add("guarded", watchdog_ms=light.watchdog_ms, unwatched_accepted=self.rig.unwatched_light)
         with self.saver, ExitStack() as ending:
             ending.callback(guard.off)
             try:

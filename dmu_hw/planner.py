@@ -84,6 +84,14 @@ class _Planner:
             self.refuse("light.power_mw", f"rig {rig.settings.name} allows {highest_mw:g} mW, given {power_mw:g}")
         if not self.stack.masks.any():
             self.refuse("patterns", "all patterns are dark")
+        if rig.light.watchdog_ms is None:
+            where = rig.file.parts["light"].document.where(())
+            what = "it has no watchdog: it stays on if this computer dies"
+            if rig.unwatched_light:
+                self.cautions.append(f"{where}: {what}; the rig accepts that")
+            else:
+                advice = "say its watchdog_ms if its hardware has one, or unwatched_light: accept"
+                self.problems.append(Problem(where, f"{what}; {advice}"))
 
     def _window(self) -> Roi:
         """The part of the sensor that the field falls on, in its middle."""
@@ -208,6 +216,8 @@ class _Planner:
             takes[role] = self._reference(role, roi, takes["patterns"])
         if self.protocol.references.bleaching:
             takes["bleaching"] = self._bleaching(takes["patterns"])
+        for take in takes.values():
+            self._check_on_time(take)
         frames = self.stack.count + bool(roles)
         if frames > self.rig.dmd.memory_frames:
             self.refuse("patterns.count", f"the DMD holds {self.rig.dmd.memory_frames} frames, needed are {frames}")
@@ -274,6 +284,13 @@ class _Planner:
         longest_ms = self.rig.settings.limits.exposure_ms
         if exposure_ms > longest_ms:
             self.refuse(key, f"{why}rig {self.rig.settings.name} allows {longest_ms:g} ms, given {exposure_ms:g}")
+
+    def _check_on_time(self, take: Take) -> None:
+        longest_ms = self.rig.settings.limits.on_time_ms
+        if take.burst_ms > longest_ms:
+            key = "exposure_ms" if take.role == "patterns" else f"references.{take.role}"
+            allowed = f"rig {self.rig.settings.name} allows {longest_ms:g} ms in one go"
+            self.refuse(key, f"the light is on for {take.burst_ms:g} ms, {allowed}")
 
     # ---------------------------------------------------------------- at what price
 

@@ -178,6 +178,11 @@ class Rig:
         return cast("Light", self._parts["light"])
 
     @property
+    def unwatched_light(self) -> bool:
+        """Whether nothing puts the light off if this computer dies, and the rig accepts that."""
+        return self.light.watchdog_ms is None and self.settings.unwatched_light == "accept"
+
+    @property
     def blockers(self) -> dict[str, Blocker]:
         """All that can keep light from the sample when the light itself does not obey, by name."""
         return {name: part for name, part in self._parts.items() if isinstance(part, Blocker)}

@@ -76,6 +76,7 @@ def _facts(session: Session, taken: Taken, metrics: dict[str, float]) -> dict[st
             "photons_per_um2": None if None in photons.values() else photons,
         },
         "hours": {"lamp_h": taken.hours.lamp_h, "mirrors_h": taken.hours.mirrors_h},
+        "light": {"watchdog_ms": session.rig.light.watchdog_ms, "unwatched_accepted": session.rig.unwatched_light},
         "cautions": list(plan.cautions),
         "metrics": metrics,
     }

@@ -74,6 +74,7 @@ class Camera:
         if not low <= mode.exposure_ms <= high:
             raise DeviceError(self.name, f"exposure must be {low} to {high} ms, given {mode.exposure_ms}")
         self.disarm()
+        self._world.prepare(mode)
         self._mode = mode
         self._buffer = np.zeros(mode.shape, dtype=np.uint16)
 

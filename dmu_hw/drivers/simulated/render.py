@@ -64,9 +64,9 @@ class Renderer:
     def expose(self, light: list[Light], mode: CameraMode, exposure_ms: float, number: int) -> Uint16Array:
         """One frame: light on the specimen, through the lens, onto the chip, into numbers."""
         photons = torch.zeros(mode.shape, dtype=torch.float32)
-        dyes = [self._specimen(self._view(mode, part), part) for part in light]
+        dyes = [self._specimen(self.view(mode, part.place_um[2]), part) for part in light]
         for part, specimen in zip(light, dyes, strict=True):
-            view = self._view(mode, part)
+            view = self.view(mode, part.place_um[2])
             lit = self._illumination(view.forward, part.frame)
             emitted = specimen * dye.saturated(lit, part.power_mw, self.truth.dye)
             photons = photons + view.forward.photons(self._collect(view, emitted), part.power_mw, part.duration_ms)
@@ -95,8 +95,9 @@ class Renderer:
         centre_um = (float(x_um.min() + x_um.max()) / 2, float(y_um.min() + y_um.max()) / 2)
         return Forward(self.truth, shape, 1, pixel_um=pixel_um, centre_um=centre_um)
 
-    def _view(self, mode: CameraMode, part: Light) -> View:
-        defocus_um = min(max(part.place_um[2], -_MOST_DEFOCUS_UM), _MOST_DEFOCUS_UM)
+    def view(self, mode: CameraMode, defocus_um: float) -> View:
+        """How a window of the camera sees the specimen, so far out of focus."""
+        defocus_um = min(max(defocus_um, -_MOST_DEFOCUS_UM), _MOST_DEFOCUS_UM)
         step = round(defocus_um / _DEFOCUS_STEP_UM)
         key = (mode.roi, mode.binning, step)
         if key not in self._views:

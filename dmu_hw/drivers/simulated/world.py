@@ -1,4 +1,4 @@
-"""The simulated world: truth, clock, seed, and the state that the devices share. Loads torch on the first exposure."""
+"""The simulated world: truth, clock, seed, and the state that the devices share. Loads torch when it is to be seen."""
 
 from __future__ import annotations
 
@@ -75,6 +75,11 @@ class World:
 
             self._renderer = Renderer(self.truth, self.settings, self.dose)
         return self._renderer
+
+    def prepare(self, mode: CameraMode) -> None:
+        """Compute what is needed before the first exposure in a mode: no light waits for it."""
+        with self.clock.held():
+            self.renderer.view(mode, self.point_um(self.place_um, self.clock.now_ms())[2])
 
     @property
     def place_um(self) -> Place:
