@@ -1,7 +1,8 @@
 """A serial laser without hardware, behind a pseudo-terminal: `python -m dmu_hw.twins.laser --log laser.jsonl`.
 
 It prints the name of its port, and writes each change of its light into the log with the time of `time.monotonic()`,
-which on Linux is the same for all processes. What is to go wrong it is told on its standard input, a line each:
+which on Linux is the same for all processes. What is to go wrong it is told on its standard input, a line each, and
+repeats the line when it is so:
 
     refuse 3           the next three OFF are acknowledged and not obeyed
     garble 3           the next three replies are noise
@@ -161,6 +162,8 @@ def _serve(laser: Laser) -> None:
             *faults, told = told.split(b"\n")
             for fault in faults:
                 laser.suffer(fault.decode())
+                sys.stdout.write(fault.decode() + "\n")
+                sys.stdout.flush()
             if laser.unplugged and lines != [0]:
                 os.close(theirs)
                 os.close(ours)
