@@ -82,7 +82,24 @@ def _cautions(facts: dict[str, Any]) -> list[str]:
     if unproven := facts["counts"]["unproven_bursts"]:
         what = "not proven to have the right patterns: this DMD cannot tell what it showed"
         cautions.append(f"{plural(unproven, 'burst')} {what}. Only the count and the times of the frames speak for it.")
-    return cautions
+    return [*cautions, *_mishaps(facts)]
+
+
+def _mishaps(facts: dict[str, Any]) -> list[str]:
+    """Time points that began late, and lives that the run was cut into."""
+    told = []
+    late, resumed = facts.get("late", {"bursts": 0}), facts.get("resumed", ())
+    if late["bursts"]:
+        told.append(f"{plural(late['bursts'], 'time point')} began late, the worst by {duration(late['worst_s'])}.")
+    if resumed:
+        lost = facts["counts"]["unsaved_bursts"]
+        again = (
+            f" {plural(lost, 'burst')} had light and were lost: taken again, and their dose counts twice."
+            if lost
+            else ""
+        )
+        told.append(f"Cut and resumed {plural(len(resumed), 'time')}, last on {resumed[-1]}.{again}")
+    return told
 
 
 def _glance(plan: Plan, facts: dict[str, Any]) -> list[tuple[object, object]]:
@@ -111,8 +128,12 @@ def _times(count: int, noun: str) -> str:
 
 
 def _doses(facts: dict[str, Any]) -> str:
-    doses = facts["actual"]["dose_mj_cm2"].values()
-    low, high = digits(min(doses, default=0.0)), digits(max(doses, default=0.0))
+    return _range(facts["actual"]["dose_mj_cm2"])
+
+
+def _range(fields: dict[Any, float]) -> str:
+    """From the least to the most that a field took."""
+    low, high = digits(min(fields.values(), default=0.0)), digits(max(fields.values(), default=0.0))
     return low if low == high else f"{low} to {high}"
 
 
@@ -131,6 +152,12 @@ def _price_section(run: RunFolder, plan: Plan, facts: dict[str, Any]) -> Section
         ("disk", size(price.disk_bytes), size(used)),
         ("all in all", "–", duration(facts["wall_s"])),
     ]
+    if photons := actual.get("photons_per_um2"):
+        rows.insert(3, ("photons per µm² of a field", "–", _range(photons)))
+    if hours := facts.get("hours"):
+        rows.append(
+            ("lamp and mirrors of this rig so far", "–", f"{digits(hours['lamp_h'])} h, {digits(hours['mirrors_h'])} h")
+        )
     told = (
         "Disk: planned are the images and twice the frames, which are copied and checked before the first copy goes; "
         "actual is all that stays in the folder, bundle and simulated truth too. "

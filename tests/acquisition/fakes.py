@@ -432,12 +432,12 @@ def plan_of(rig: Rig, *, count: int = 4, camera_pixel: int = 4, side: int = 128,
 
 
 @contextmanager
-def spooling(folder: Path) -> Iterator[tuple[RunFolder, Spool]]:
+def spooling(folder: Path, *, resumed: bool = False) -> Iterator[tuple[RunFolder, Spool]]:
     """A run folder that takes frames."""
     run = RunFolder(folder)
     run.path.mkdir(exist_ok=True)
     journal = Journal(run.journal)
-    spool = Spool(run.spool, journal)
+    spool = Spool(run.spool, journal, resumed=resumed)
     try:
         yield run, spool
     finally:

@@ -145,8 +145,9 @@ def whole_run(protocol: Path) -> Whole:
 
 
 @pytest.fixture
-def bench(tmp_path: Path) -> Whole:
-    return whole_run(bench_protocol(tmp_path, time={"loops": 40}, references={"plain": True}))
+def bench(tmp_path: Path, request: pytest.FixtureRequest) -> Whole:
+    loops = getattr(request, "param", 40)
+    return whole_run(bench_protocol(tmp_path, time={"loops": loops}, references={"plain": True}))
 
 
 @pytest.fixture
@@ -239,6 +240,7 @@ def test_a_simulated_microscope_is_killed_and_resumed(simulated: Whole, tmp_path
 
 @pytest.mark.campaign
 @pytest.mark.timeout(3600)
+@pytest.mark.parametrize("bench", [300], indirect=True)
 def test_the_program_is_killed_many_times(bench: Whole, tmp_path: Path) -> None:
     kills(bench, 80, 8, tmp_path)
 
