@@ -39,6 +39,8 @@ class Keeper:
         self._open = False
         self._lit = False
         """On, as far as anybody knows; true before it is told to, false once OFF was obeyed."""
+        self._wanted = False
+        """Whether the controller wants it on; if not, nothing is done that keeps it on."""
         self._until_s = 0.0
         """It may be on until then."""
         self._check_s = math.inf
@@ -81,15 +83,17 @@ class Keeper:
         if what == "open":
             self._open = True
         elif what == "on":
-            if self._tries:
+            if self._lit and not self._wanted:
                 raise DeviceError(self._name, "did not go off when it was told to: it is not lit again")
-            self._lit, self._until_s, self._fed_s = True, now_s + given[0] / 1e3, now_s
+            self._lit = self._wanted = True
+            self._until_s, self._fed_s = now_s + given[0] / 1e3, now_s
+        elif what == "off":
+            self._wanted = False
         found: object = getattr(self._light, what)(*given)
         if what == "off":
             self._lit, self._check_s = False, now_s + _LOOK_S
         elif what == "is_on":
             self._lit, self._check_s = bool(found), math.inf
-            self._tries = self._tries if found else 0
         elif what == "close":
             self._lit, self._check_s, self._open = False, math.inf, False
         return found
@@ -100,7 +104,7 @@ class Keeper:
         """How long nothing has to be done."""
         due_s = self._check_s
         if self._lit:
-            due_s = min(due_s, self._again_s if self._tries else min(self._dark_s(), self._hungry_s()))
+            due_s = min(due_s, min(self._dark_s(), self._hungry_s()) if self._wanted else self._again_s)
         return min(_LONGEST_WAIT_S, max(0.0, due_s - time.monotonic()))
 
     def _dark_s(self) -> float:
@@ -117,7 +121,7 @@ class Keeper:
             self._check()
         if not self._lit:
             return
-        if self._tries:
+        if not self._wanted:
             if now_s >= self._again_s:
                 self._put_off()
         elif now_s >= self._dark_s():
@@ -143,7 +147,7 @@ class Keeper:
             self._intervene(f"its watchdog cannot be fed: {error}")
 
     def _intervene(self, why: str) -> None:
-        self._lit, self._tries = True, 0
+        self._lit, self._wanted = True, False
         dark = self._put_off()
         self._say({"put_off": why, "dark": dark})
 

@@ -50,7 +50,7 @@ class Link:
 
     @property
     def alive(self) -> bool:
-        return not self._ended and self._process.poll() is None
+        return not (self._ended or self._gone) and self._process.poll() is None
 
     def ask(self, what: str, *given: object, longest_s: float) -> Any:
         """What the light gives, or the error that it raises."""

@@ -41,9 +41,7 @@ class Laser:
         self.watchdog_ms = watchdog_ms
         command = [sys.executable, "-m", "dmu_hw.twins.laser", "--log", str(self.log)]
         command += [] if watchdog_ms is None else ["--watchdog-ms", str(watchdog_ms)]
-        self.process = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, start_new_session=True
-        )
+        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         assert self.process.stdout is not None
         self.port = self.process.stdout.readline().strip()
 

@@ -249,7 +249,11 @@ def line(answer: Callable[[bytes], bytes]) -> Iterator[str]:
 
 
 @posix
-@pytest.mark.parametrize("answer", [b"x" * 3000, b"\r" * 3000, b"OK\nOK\n", b"\r\n" * 50, b"\x00" * 500], ids=repr)
+@pytest.mark.parametrize(
+    "answer",
+    [b"x" * 3000, b"\r" * 3000, b"OK\nOK\n", b"\r\n" * 50, b"\x00" * 500],
+    ids=["text", "carriage returns", "another end of line", "ends of lines", "zeros"],
+)
 def test_babble_is_no_answer(made: Callable[..., Light], answer: bytes) -> None:
     with line(lambda _command: answer) as port:
         light = made(port)
