@@ -12,22 +12,17 @@ import tifffile
 from dmu_hw.errors import InputError, Problem, RunError
 from dmu_hw.omezarr import Image, Store
 
-_CLASSIC_BYTES = 3_900_000_000
+CLASSIC_BYTES = 3_900_000_000
 
 
 def export_tiff(store: Store, path: Path) -> int:
     """Write all fields of a store; returns how many."""
-    if not path.name.lower().endswith((".ome.tif", ".ome.tiff")):
-        raise InputError([Problem(str(path), "the name must end in .ome.tif")])
-    if not path.parent.is_dir():
-        raise InputError([Problem(str(path), f"there is no folder {path.parent}")])
-    if path.exists():
-        raise InputError([Problem(str(path), "exists already and is not overwritten")])
+    check_target(path)
     fields = range(len(store))
     size = sum(store.array(field).nbytes for field in fields)
     part = path.with_name(f".part-{path.name}")
     try:
-        with tifffile.TiffWriter(part, bigtiff=size > _CLASSIC_BYTES, ome=True) as tiff:
+        with tifffile.TiffWriter(part, bigtiff=size > CLASSIC_BYTES, ome=True) as tiff:
             for field in fields:
                 image = store.image(field)
                 tiff.write(
@@ -43,6 +38,16 @@ def export_tiff(store: Store, path: Path) -> int:
     finally:
         part.unlink(missing_ok=True)
     return len(fields)
+
+
+def check_target(path: Path) -> None:
+    """Refuse a file that would not be what its name says, or that exists."""
+    if not path.name.lower().endswith((".ome.tif", ".ome.tiff")):
+        raise InputError([Problem(str(path), "the name must end in .ome.tif")])
+    if not path.parent.is_dir():
+        raise InputError([Problem(str(path), f"there is no folder {path.parent}")])
+    if path.exists():
+        raise InputError([Problem(str(path), "exists already and is not overwritten")])
 
 
 def _planes(store: Store, field: int, image: Image) -> Iterator[np.ndarray[Any, Any]]:

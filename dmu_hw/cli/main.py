@@ -242,16 +242,19 @@ def export(
     what: Annotated[
         str, typer.Option("--what", metavar="IMAGES", help="reconstruction, labels, frames (raw), plain, full, truth.")
     ] = "reconstruction",
+    mosaic: Annotated[
+        bool, typer.Option("--mosaic", help="One image of all fields by where they lie on the stage.")
+    ] = False,
     json: Json = False,
 ) -> None:
     """Write a run's images as OME-TIFF for Fiji.
 
-    With pixel sizes in µm and time steps in s.
+    With pixel sizes in µm and time steps in s. A mosaic is blended where fields overlap.
     """
     with Output(as_json=json) as output:
         from dmu_hw.cli.runs import export_run  # noqa: PLC0415
 
-        export_run(folder, file, what, output)
+        export_run(folder, file, what, output, mosaic=mosaic)
 
 
 @app.command()

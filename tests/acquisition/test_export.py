@@ -78,7 +78,7 @@ def test_one_plane_of_one_frame(tmp_path: Path) -> None:
 
 
 def test_large_files_are_bigtiff(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(export_module, "_CLASSIC_BYTES", 1000)
+    monkeypatch.setattr(export_module, "CLASSIC_BYTES", 1000)
     export_tiff(store_of(tmp_path), tmp_path / "out.ome.tif")
     with tifffile.TiffFile(tmp_path / "out.ome.tif") as tiff:
         assert tiff.is_bigtiff

@@ -70,6 +70,9 @@ def test_a_run_is_whole_verified_and_exported(
     assert "sound, 12 frames" in checked.err
     assert "a run of 12 frames" in dmu("check", told["run"]).err
 
+    mosaic = dmu("export", told["run"], tmp_path / "mosaic.ome.tif", "--mosaic", "--json")
+    assert (mosaic.status, mosaic.told["shape"][-2:]) == (0, [32, 32 + 80])
+
     file = tmp_path / "frames.ome.tif"
     exported = dmu("export", told["run"], file, "--what", "frames", "--json")
     assert (exported.status, exported.told["fields"]) == (0, 2)
