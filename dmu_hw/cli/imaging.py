@@ -39,7 +39,7 @@ class Remembering(Protocol):
 
     def remember(self) -> dict[str, Any]: ...
 
-    def recall(self, memory: dict[str, Any]) -> None: ...
+    def recall(self, memory: dict[str, Any], doses: Iterable[tuple[float, float, float]]) -> None: ...
 
 
 @dataclass
@@ -116,10 +116,17 @@ def _recalled(session: Session, past: Past) -> Callable[[], dict[str, Any]]:
     """Tell a simulated world what it lived through; what of it is to be noted with every burst."""
     for link in session.rig.connections:
         if isinstance(link, Remembering):
-            if past.taken is not None and "world" in past.taken:
-                link.recall(past.taken["world"])
+            if past.began is not None:
+                memory = past.taken["world"] if past.taken is not None else link.remember()
+                link.recall(memory, _doses(session.plan, past))
             return lambda: {"world": link.remember()}
     return dict
+
+
+def _doses(plan: Plan, past: Past) -> list[tuple[float, float, float]]:
+    """Stage x and y of each field, and the light that it was given."""
+    places = {shot.position: (shot.x_um or 0.0, shot.y_um or 0.0) for shot in plan.shots}
+    return [(*places[field_], dose) for field_, dose in past.counts.dose_mj_cm2.items()]
 
 
 def _begin(run: RunFolder, session: Session, past: Past, journal: Journal, offset_ms: float) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +12,7 @@ from dmu_hw.data import Float32Array, Uint16Array
 from dmu_hw.drivers.simulated.clock import WorldClock
 from dmu_hw.drivers.simulated.dosemap import DoseMap
 from dmu_hw.drivers.simulated.faults import Faults
-from dmu_hw.drivers.simulated.history import History, Light, Place
+from dmu_hw.drivers.simulated.history import History, Light, MirrorFrame, Place
 from dmu_hw.drivers.simulated.settings import WorldSettings
 from dmu_hw.errors import InputError, Problem
 from dmu_hw.files import Document, validate
@@ -56,16 +56,23 @@ class World:
         self._renderer = None
 
     def remember(self) -> dict[str, Any]:
-        """What another world of the same settings must know to go on from here as this one would. The dose is not in
-        it: a resumed world is bleached anew."""
+        """What another world of the same settings must know to go on from here as this one would, but for the light
+        that it has taken."""
         return {"exposures": self.exposures, "clock_ms": self.clock.now_ms(), "occasions": self.faults.remember()}
 
-    def recall(self, memory: Mapping[str, Any]) -> None:
-        """Go on from what another world has remembered."""
+    def recall(self, memory: Mapping[str, Any], doses: Iterable[tuple[float, float, float]]) -> None:
+        """Go on from what another world has remembered. `doses` are stage x and y and what was given there in mJ/cm²:
+        it bleaches as uniform light of this dose would, which no pattern can tell from its own sum."""
         self.exposures = memory["exposures"]
         self.clock.recall(memory["clock_ms"])
         self.faults.recall(memory["occasions"])
         self._seen_until_ms = self.clock.now_ms()
+        if self.truth.dye.bleach_dose_mj_cm2 is None:
+            return
+        everywhere = MirrorFrame("all mirrors on", np.ones(self.truth.mirrors.shape, dtype=bool))
+        for x, y, dose in doses:
+            point = self.point_um((x, y, 0.0), self.clock.now_ms())
+            self.renderer.bleach(Light(everywhere, 1.0, point, dose / self.truth.dose_mj_cm2(1.0, 1.0)))
 
     @property
     def renderer(self) -> Renderer:
