@@ -251,8 +251,12 @@ class Rig:
         self.open()
         try:
             yield self
-        finally:
-            self.close()
+        except BaseException as error:
+            # what went wrong in the block is what people must be told: that closing fails too is a note to it
+            for failure in self._close_all():
+                error.add_note(f"{self.settings.name} did not close cleanly: {failure}")
+            raise
+        self.close()
 
 
 def _built(file: RigFile) -> dict[str, Device]:
@@ -282,7 +286,7 @@ def _guarded(file: RigFile, part: PartFile, mount: Mount, light: Device) -> Devi
     if mount.connection is not None:
         where = part.document.where(("connection",))
         raise InputError([Problem(where, "its guardian holds this light alone: it cannot share a connection")])
-    charge = Charge.of(file.settings.devices["light"].driver, part.settings, mount)
+    charge = Charge.of(file.settings.devices["light"].driver, mount)
     return GuardedLight(cast("Light", light), charge, file.settings.limits.on_time_ms)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import os
@@ -19,6 +20,7 @@ from dmu_hw.guardian.charge import Charge
 _BEAT_S = 0.025
 _START_S = 60.0
 _END_S = 5.0
+_LAST_S = 0.05
 log = logging.getLogger(__name__)
 
 
@@ -113,6 +115,8 @@ class Link:
         return answer["gives"]
 
     def _lost(self) -> DeviceError:
+        with contextlib.suppress(subprocess.TimeoutExpired):  # its pipe may be closed a moment before it has ended
+            self._process.wait(_LAST_S)
         status = self._process.poll()
         return DeviceError(self.name, f"its guardian is gone (status {status}): the light's state is unknown")
 
