@@ -13,8 +13,10 @@ from dmu_hw.data import Burst, Frame, Missing
 from dmu_hw.errors import DeviceError, DeviceTimeout
 from dmu_hw.guard import Guard
 from dmu_hw.journal import crc32c
+from dmu_hw.marker import Marker
 from dmu_hw.plan import Shot, Take
 from dmu_hw.ports import RawFrame
+from dmu_hw.proof import Verdict, judge
 from dmu_hw.rig import Rig
 
 _REMEMBERED_FRAMES = 1000
@@ -46,6 +48,8 @@ class BurstTaker:
         self.frame_timeout_ms = frame_timeout_ms
         self.read_back = True
         """False once the DMD could not tell what it had shown: the order then rests on counts and times alone."""
+        self.verdict: Verdict | None = None
+        """What the light of the last burst said; None where it had no marker, or was in doubt before it was asked."""
         self._before: deque[str] = deque(maxlen=max(rig.camera.buffer_frames, _REMEMBERED_FRAMES))
         """Checksums of the frames that the camera may still have in its buffer."""
 
@@ -58,15 +62,21 @@ class BurstTaker:
         frames = [catch.frame for catch in catches]
         checksums = [crc32c(frame.pixels.tobytes()) for frame in frames]
         doubt = doubt or _doubt(take, catches)
+        self.verdict = None
         burst = _in_doubt(shot, take, doubt) if doubt else self._judged(shot, take, frames, checksums)
         self._before.extend(checksums)
         return burst
+
+    @property
+    def proven(self) -> bool:
+        """Whether anything but counts and times spoke for the order of the last burst: its light, or the DMD itself."""
+        return self.read_back or (self.verdict is not None and self.verdict.said == "proven")
 
     # ---------------------------------------------------------------- the three ways of stepping
 
     def _by_hardware(self, take: Take) -> tuple[list[_Catch], str]:
         """Also says what speaks against the order that the DMD itself reports."""
-        camera, dmd, count = self.rig.camera, self.rig.dmd, take.stack.count
+        camera, dmd, count = self.rig.camera, self.rig.dmd, take.exposures
         paced_by_dmd = self.rig.settings.stepping == "dmd"
         # A DMD that the camera steps gets one step too many: if a trigger is lost on the way, that last one is not
         # shown. Without it the order would look complete while frames had seen the pattern before theirs.
@@ -153,7 +163,7 @@ class BurstTaker:
 
     def _judged(self, shot: Shot, take: Take, frames: list[Frame], checksums: list[str]) -> Burst:
         """The order is sure; single frames may still be missing, empty, or given twice."""
-        missing = dict.fromkeys(range(take.stack.count), "the camera skipped it")
+        missing = dict.fromkeys(range(take.exposures), "the camera skipped it")
         good: list[Frame] = []
         seen = set(self._before)
         for frame, checksum in zip(frames, checksums, strict=True):
@@ -165,7 +175,23 @@ class BurstTaker:
                 good.append(frame)
                 del missing[frame.pattern]
             seen.add(checksum)
+        if take.marker is not None:
+            doubt = self._refuted(take.marker, good, missing)
+            if doubt:
+                return _in_doubt(shot, take, doubt)
         return Burst(shot.index, tuple(good), tuple(Missing(pattern, why) for pattern, why in missing.items()))
+
+    def _refuted(self, marker: Marker, good: list[Frame], missing: dict[int, str]) -> str:
+        """What speaks against the order of the frames: their light, or that there is no marker to ask. The marker is
+        none of the data and is taken out."""
+        last = marker.stack.count
+        if last in missing:
+            return f"the marker is missing: {missing[last]}"
+        frames = {frame.pattern: frame.pixels for frame in good}
+        good[:] = [frame for frame in good if frame.pattern != last]
+        shown = frames.pop(last)
+        self.verdict = judge(marker, frames, shown)
+        return self.verdict.why if self.verdict.said == "refuted" else ""
 
 
 def _in_doubt(shot: Shot, take: Take, doubt: str) -> Burst:
@@ -175,7 +201,7 @@ def _in_doubt(shot: Shot, take: Take, doubt: str) -> Burst:
 
 def _doubt(take: Take, catches: list[_Catch]) -> str:
     """Why the order of frames and patterns cannot be trusted; empty if it can."""
-    count, slack_ms = take.stack.count, take.period_ms / 2
+    count, slack_ms = take.exposures, take.period_ms / 2
     numbers = tuple(catch.frame.number for catch in catches)
     if numbers != tuple(sorted(set(numbers))) or (numbers and numbers[0] < 0):
         return f"frame numbers are not in order: {_short(numbers)}"

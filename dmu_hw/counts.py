@@ -21,7 +21,8 @@ class Counts:
     """Frames that the camera gave once more; none is saved."""
     retaken_bursts: int = 0
     unproven_bursts: int = 0
-    """Stepped in hardware by a DMD that cannot tell what it showed: counts and times alone speak for the order."""
+    """Stepped in hardware by a DMD that cannot tell what it showed, and whose light does not tell either: counts and
+    times alone speak for the order."""
     unsaved_bursts: int = 0
     """Had light and were lost when the run was cut; they were taken again, and their dose stays booked."""
     late_bursts: int = 0

@@ -23,6 +23,7 @@ from dmu_hw.pace import Pace
 from dmu_hw.past import Past
 from dmu_hw.physics.projection import onto_mirrors
 from dmu_hw.plan import Plan, Shot, Take
+from dmu_hw.proof import Verdict
 from dmu_hw.rig import Rig
 from dmu_hw.saver import Saver
 from dmu_hw.spool import Spool
@@ -98,6 +99,10 @@ class Engine:
         frames = onto_mirrors(self.plan.stack, self.plan.optics, self.plan.corner_um)
         if {"plain", "full"} & self.plan.takes.keys():
             frames = np.concatenate([frames, np.ones((1, *frames.shape[1:]), dtype=bool)])
+        marker = self.plan.takes["patterns"].marker
+        if marker is not None:
+            shown = onto_mirrors(marker.as_stack(), self.plan.optics, self.plan.corner_um)
+            frames = np.concatenate([frames, shown])
         self.rig.dmd.load(frames)
 
     def _take_all(self, taker: BurstTaker, pace: Pace) -> None:
@@ -134,24 +139,26 @@ class Engine:
             self.counts.retaken_bursts += attempt > 0
             self.counts.light_on_ms += take.burst_ms
             burst = taker.take(shot, take)
-            self._note_taken(shot, attempt, burst)
+            self._note_taken(shot, attempt, burst, taker.verdict)
             if burst.complete:
                 break
         assert burst is not None  # noqa: S101 - there is one attempt at least
         for missing in burst.missing:
             self.counts.miss(missing.reason)
-        if burst.frames and not taker.read_back:
-            self._note_unproven(shot)
+        if burst.frames and not taker.proven:
+            self._note_unproven(shot, taker.verdict)
         return burst
 
-    def _note_taken(self, shot: Shot, attempt: int, burst: Burst) -> None:
+    def _note_taken(self, shot: Shot, attempt: int, burst: Burst, verdict: Verdict | None) -> None:
         """What came of the light, and what a simulated world needs to know when the run is resumed."""
         received, at_ms = len(burst.frames), self.rig.clock.now_ms()
         duplicates = sum(missing.reason == REPEATED for missing in burst.missing)
         self.counts.received += received
         self.counts.duplicates += duplicates
-        facts = {"shot": shot.index, "attempt": attempt, "received": received, "duplicates": duplicates}
-        self.spool.journal.add("taken", **facts, at_ms=at_ms + self.spool.offset_ms, **self.memory())
+        facts: dict[str, Any] = {"attempt": attempt, "received": received, "duplicates": duplicates}
+        if verdict is not None:
+            facts["proof"] = verdict.as_json()
+        self.spool.journal.add("taken", shot=shot.index, **facts, at_ms=at_ms + self.spool.offset_ms, **self.memory())
 
     def _note_lateness(self, shot: Shot, late_ms: float) -> None:
         """A time point that should have begun before now; without intervals there is nothing to be late for."""
@@ -159,9 +166,10 @@ class Engine:
             self.counts.come_late(late_ms / 1e3)
             self.spool.journal.add("late", shot=shot.index, late_s=late_ms / 1e3)
 
-    def _note_unproven(self, shot: Shot) -> None:
+    def _note_unproven(self, shot: Shot, verdict: Verdict | None) -> None:
+        why = "" if verdict is None else f", and {verdict.why}"
         if not self.counts.unproven_bursts:
-            log.warning("the DMD cannot tell which patterns it showed: a trigger that it misses may go unnoticed")
+            log.warning("the DMD cannot tell which patterns it showed%s: a wrong one may go unnoticed", why)
         self.counts.unproven_bursts += 1
         self.spool.journal.add("unproven", shot=shot.index)
 

@@ -11,6 +11,7 @@ import numpy as np
 from dmu_hw.data import PatternStack
 from dmu_hw.files import content_hash
 from dmu_hw.loops import Loops, Role
+from dmu_hw.marker import Marker
 from dmu_hw.physics.optics import Optics
 from dmu_hw.ports import CameraMode, Roi
 from dmu_hw.protocol import Protocol
@@ -86,13 +87,22 @@ class Take:
     period_ms: float
     """From frame to frame."""
     memory: tuple[int, ...]
-    """Places of its patterns in the memory of the DMD."""
+    """Places of its patterns in the memory of the DMD, and behind them of its marker, if it has one."""
     dose_mj_cm2: float
     """Of one burst, mean over the field."""
+    marker: Marker | None = None
+    """What one more frame at the end of the burst shows to prove the others."""
+    marker_dose_mj_cm2: float = 0.0
+    """Its part of the dose."""
+
+    @property
+    def exposures(self) -> int:
+        """Frames that the camera takes; the marker's is no part of the data."""
+        return len(self.memory)
 
     @property
     def burst_ms(self) -> float:
-        return self.stack.count * self.period_ms
+        return self.exposures * self.period_ms
 
     def stack_on(self, camera_pixel: int) -> PatternStack:
         """Its patterns on camera pixels of another size; only uniform light has any."""
@@ -156,6 +166,14 @@ class Plan:
         pixel_um = self.optics.object_pixel_um
         return self.corner_um[0] + columns * pixel_um / 2, self.corner_um[1] + rows * pixel_um / 2
 
+    def proof(self) -> dict[str, float] | None:
+        """What the marker of a burst costs beside its patterns, as parts of their light and time; None without one."""
+        take = self.takes["patterns"]
+        if take.marker is None:
+            return None
+        light = take.marker_dose_mj_cm2 / (take.dose_mj_cm2 - take.marker_dose_mj_cm2)
+        return {"frames": 1, "light": light, "time": 1 / take.stack.count}
+
     def as_json(self) -> dict[str, object]:
         """For machines."""
         counts = {"positions": self.positions, "times": self.times, "planes": self.planes}
@@ -165,5 +183,6 @@ class Plan:
             "shots": len(self.shots),
             "route": self.shots.hash,
             "price": asdict(self.price),
+            "proof": self.proof(),
             "cautions": list(self.cautions),
         }

@@ -15,6 +15,7 @@ from dmu_hw.data import PatternStack
 from dmu_hw.errors import InputError, Problem
 from dmu_hw.files import Document, Loc
 from dmu_hw.loops import Axis, Loops, Role
+from dmu_hw.marker import Marker
 from dmu_hw.physics.optics import Optics
 from dmu_hw.plan import Plan, Price, Shots, Take
 from dmu_hw.ports import CameraMode, Roi
@@ -216,15 +217,41 @@ class _Planner:
             takes[role] = self._reference(role, roi, takes["patterns"])
         if self.protocol.references.bleaching:
             takes["bleaching"] = self._bleaching(takes["patterns"])
+        frames = self.stack.count + bool(roles)
+        if self._wants_marker() and not self.problems:
+            takes["patterns"] = self._marked(takes["patterns"], frames)
+            frames += 1
         for take in takes.values():
             self._check_on_time(take)
-        frames = self.stack.count + bool(roles)
         if frames > self.rig.dmd.memory_frames:
             self.refuse("patterns.count", f"the DMD holds {self.rig.dmd.memory_frames} frames, needed are {frames}")
         buffer = self.rig.camera.buffer_frames
-        if self.stack.count > buffer:
-            self.refuse("patterns.count", f"the camera buffers {buffer} frames, needed are {self.stack.count}")
+        exposures = takes["patterns"].exposures
+        if exposures > buffer:
+            self.refuse("patterns.count", f"the camera buffers {buffer} frames, needed are {exposures}")
         return takes
+
+    def _wants_marker(self) -> bool:
+        """Unless told otherwise only where nothing else can speak for an order that hardware keeps."""
+        if self.protocol.proof.marker == "auto":
+            by_hardware = self.rig.settings.stepping != "software"
+            return by_hardware and self.stack.count > 1 and not self.rig.dmd.reads_back
+        return self.protocol.proof.marker == "always"
+
+    def _marked(self, take: Take, place: int) -> Take:
+        """With one more frame at the end; the light that it sends counts."""
+        marker = Marker.of(
+            self.stack, self.protocol.field_px, self.optics, take.mode, take.power_mw, self.protocol.proof.lit
+        )
+        light = marker.light(self.optics.mirrors.leakage)
+        dose = self.optics.dose_mj_cm2(take.power_mw, take.period_ms) * light
+        return replace(
+            take,
+            memory=(*take.memory, place),
+            dose_mj_cm2=take.dose_mj_cm2 + dose,
+            marker=marker,
+            marker_dose_mj_cm2=dose,
+        )
 
     def _patterns(self, roi: Roi) -> Take:
         exposure_ms = self.protocol.exposure_ms

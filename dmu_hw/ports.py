@@ -109,6 +109,10 @@ class Dmd(Device, Protocol):
     def settle_ms(self) -> float:
         """Time from a step until the new pattern stands."""
 
+    @property
+    def reads_back(self) -> bool:
+        """Whether `shown` will tell what a sequence has shown."""
+
     def upload_ms(self, frames: int) -> float:
         """Expected time to load so many frames."""
 

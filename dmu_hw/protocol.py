@@ -114,6 +114,16 @@ class References(Settings):
     through, so that the run itself tells how its dye bleaches. 0: none."""
 
 
+class Proof(Settings):
+    """How the light itself proves that every frame saw its pattern."""
+
+    marker: Literal["auto", "always", "never"] = "auto"
+    """One more frame a burst, a mosaic of all patterns that the others must agree with. auto: where patterns step in
+    hardware and the DMD cannot tell what it showed."""
+    lit: Annotated[float, Field(gt=0, lt=1)] | None = None
+    """Part of the camera pixels that it shows patterns in; null: as few as tell the patterns apart."""
+
+
 class Budget(Settings):
     """Where a run may not go; it can only tighten what the rig allows."""
 
@@ -167,6 +177,7 @@ class Protocol(Settings):
     references: References = References()
     retries: Annotated[int, Field(ge=0, le=10)] = 1
     """How often a burst that came back damaged is taken again before it is recorded as missing."""
+    proof: Proof = Proof()
     frame_timeout_ms: Positive = 2000.0
     """Longest wait for a frame beyond its exposure."""
     budget: Budget = Budget()

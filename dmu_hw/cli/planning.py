@@ -24,6 +24,9 @@ def tell_plan(plan: Plan, output: Output) -> None:
     output.say(f"{plan.protocol.name}: {_extent(plan)}")
     for key, value in _price_lines(plan.price):
         output.say(f"{key:>16}  {value}")
+    proof = plan.proof()
+    if proof is not None:
+        output.say(f"{'proof':>16}  one marker frame a burst, +{proof['light']:.1%} light, +{proof['time']:.1%} time")
     for caution in plan.cautions:
         output.say(f"caution: {caution}")
 

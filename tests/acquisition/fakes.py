@@ -175,6 +175,10 @@ class Dmd(_Face):
         self.stepped: list[tuple[float, int]] = []
         self.left: list[int] = []
 
+    @property
+    def reads_back(self) -> bool:
+        return bool(self.bench.settings.read_back)
+
     def upload_ms(self, frames: int) -> float:
         return float(frames)
 
@@ -400,6 +404,7 @@ def bench_protocol(folder: Path, *, side: int = 32, **changes: Any) -> Path:
         "light": {"power_mw": 1.0},
         "exposure_ms": 3.0,
         "frame_timeout_ms": 50.0,
+        "proof": {"marker": "never"},  # what a bench's camera gives is no light
         **changes,
     }
     path = folder / "run.yaml"
@@ -424,6 +429,7 @@ def plan_of(rig: Rig, *, count: int = 4, camera_pixel: int = 4, side: int = 128,
         "light": {"power_mw": 1.0},
         "exposure_ms": 3.0,
         "frame_timeout_ms": 50.0,
+        "proof": {"marker": "never"},  # what a bench's camera gives is no light
         **changes,
     }
     protocol = Protocol.model_validate(keys)

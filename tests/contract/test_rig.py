@@ -65,7 +65,7 @@ class Connection(Part):
 
 
 class Dmd(Part):
-    shape, memory_frames, settle_ms = (96, 128), 4, 0.1
+    shape, memory_frames, settle_ms, reads_back = (96, 128), 4, 0.1, False
     def upload_ms(self, frames): return 0.0
     def load(self, frames): pass
     def show(self, index): pass

@@ -50,6 +50,7 @@ class Dmd:
         self.shape = mount.optics.mirrors.shape
         self.memory_frames = settings.memory_frames
         self.settle_ms = settings.settle_ms + settings.dark_ms
+        self.reads_back = settings.read_back
         self._world = world_of(mount)
         self._memory: list[MirrorFrame] = []
         self._steps: list[tuple[float, int]] = []

@@ -1,0 +1,225 @@
+"""Does the light of a burst say that every frame saw its pattern? One verdict a burst, from its marker frame.
+
+In the camera pixels where the marker showed pattern t it must equal frame t. How far it may be from it is known:
+photons and reading, and the model's own errors, which all grow with what there is to see (blur across the borders of
+pixels, drift, bleaching, registration) and are scaled to the burst itself. Each rival, the frame of another pattern or
+the dark, is judged by the same measure: the slot is told if the rival fits worse by a margin that noise does not reach.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dmu_hw.data import Uint16Array
+from dmu_hw.marker import Marker
+
+Array = NDArray[np.float64]
+Codes = NDArray[np.int64]
+Said = Literal["proven", "refuted", "undecided"]
+NEEDED = 25.0
+"""By how much χ² of a rival must be worse: noise alone does that once in three million."""
+SIGMAS = 5.0
+_CAP = 9.0
+"""No pixel says more than this: hot pixels and other oddities have one voice each."""
+_PATTERNS, _NEIGHBOURS, _SIGNAL, _BORDER_PX = 0.25, 0.12, 0.02, 0.3
+"""Errors of the model: as a part of what patterns differ by in a pixel, of what neighbours differ by, of the signal;
+and how far a border of pixels may lie from where it is believed, in object pixels."""
+_SCALES = (1.0, 0.5, 0.25, 0.12, 0.06)
+"""What may be left of these errors in a burst that agrees that well."""
+_ODD_SLOT, _ODD_TWIN, _ODD_BURST = 0.6, 0.25, 0.25
+"""Part of the distance to a rival that a frame may not miss the marker by; one that equals another frame, as a repeated
+one does; and all frames together."""
+_TWIN = 1.5
+"""χ² a pixel up to which two frames are the same but for noise."""
+_LEAST_ODD = 15.0
+_BLEACHED, _BRIGHTENED = 0.3, -0.05
+"""Light that a burst may lose, and gain, from its first frame to its last."""
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What the light of one burst says."""
+
+    said: Said
+    why: str
+    """Empty if it is proven."""
+    told: float
+    """How well the worst told rival is told, in units of what is needed: above 1 is proven, below -1 refuted."""
+    missed: float
+    """χ² a pixel of the slot that misses the marker by most; about 1 where all is well."""
+
+    def as_json(self) -> dict[str, Any]:
+        return {"said": self.said, "why": self.why, "told": round(self.told, 3), "missed": round(self.missed, 3)}
+
+
+def judge(marker: Marker, frames: Mapping[int, Uint16Array], pixels: Uint16Array) -> Verdict:
+    """Judge the frames of a burst, by pattern, against the frame of its marker; some may be missing."""
+    if not frames:
+        return Verdict("undecided", "no frame came", 0.0, 0.0)
+    return _verdict(_Fit.of(marker, frames, pixels), sorted(frames))
+
+
+@dataclass(frozen=True, eq=False)
+class _Fit:
+    """How frames, and the dark behind them, fit the marker in the pixels of each slot."""
+
+    cells: Array
+    """Camera pixels of each slot."""
+    misfit: Array
+    """χ² of (slot, rival)."""
+    distance: Array
+    """χ² between the frame of a slot and a rival."""
+    noise: Array
+    """Sum over a slot's pixels of (noise / all errors)²."""
+
+    @classmethod
+    def of(cls, marker: Marker, frames: Mapping[int, Uint16Array], pixels: Uint16Array) -> _Fit:
+        patterns, count = sorted(frames), marker.stack.count
+        place = np.full(count + 1, -1)
+        place[[*patterns, count]] = np.arange(len(patterns) + 1)
+        slots = place[marker.codes.ravel()]
+        """Slot of each pixel of the camera; -1 where its frame is missing."""
+        codes = slots[marker.judged]
+        flat = [frames[pattern].ravel() for pattern in patterns]
+        light, beside = (
+            np.stack([values[where] for values in flat]).astype(np.float64) - marker.readings.offset_adu
+            for where in (marker.judged, marker.beside)
+        )
+        seen = pixels.ravel()[marker.judged].astype(np.float64) - marker.readings.offset_adu
+        dark, spread = _dark(marker, codes, light, seen)
+        rivals, around = (np.concatenate([values, np.full_like(values[:1], dark)]) for values in (light, beside))
+        scene = _Scene.of(marker, codes, slots[marker.beside], rivals, around, spread)
+        ages = np.append((count - np.array(patterns)) / count, 0.0)
+        left = 1 - ages * scene.bleaching(ages, seen)
+        errors = (seen - scene.border - rivals * left[:, None]) ** 2
+        scale = scene.scale(errors)
+        variance = scene.noise + scale * scene.model
+
+        def summed(values: Array) -> Array:
+            return np.array([np.bincount(codes[codes >= 0], value[codes >= 0], len(rivals)) for value in values]).T
+
+        return cls(
+            np.bincount(codes[codes >= 0], minlength=len(rivals)).astype(float),
+            summed(np.minimum(errors / variance, _CAP)),
+            summed(np.minimum((rivals - scene.own) ** 2 / variance, _CAP)),
+            summed((scene.noise / variance)[None] ** 2)[:, 0],
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class _Scene:
+    """What is expected of the marker in each camera pixel, and how far it may be from that."""
+
+    codes: Codes
+    own: Array
+    """What the frame of the pixel's own slot says."""
+    border: Array
+    """What blur across borders to other slots adds."""
+    noise: Array
+    model: Array
+    """Variances."""
+
+    @classmethod
+    def of(cls, marker: Marker, codes: Codes, sides: Codes, rivals: Array, around: Array, spread: float) -> _Scene:
+        """`sides` are the codes of the neighbours, (side, pixel), and `around` what each rival says there."""
+        readings, lit, light = marker.readings, codes < len(rivals) - 1, rivals[:-1]
+        own = _of(rivals, codes)
+        border, blurred, nearby = np.zeros_like(own), np.zeros_like(own), np.zeros_like(own)
+        brightest = light.mean(axis=0)
+        for side, other in enumerate(sides):
+            beside = around[:, side]
+            differ = (_of(rivals, other) + _of(beside, other) - own - _of(beside, codes)) / 2
+            differ[(other == codes) | (other < 0)] = 0.0
+            border += marker.exchange * differ
+            blurred += ((marker.exchange / 2 + _BORDER_PX / marker.stack.camera_pixel) * differ) ** 2
+            nearby = np.maximum(nearby, (_of(beside, codes) - own) ** 2)
+            brightest = np.maximum(brightest, beside[:-1].mean(axis=0))
+        leaked = readings.leakage * light.mean(axis=0) / marker.stack.masks.mean()
+        noise = readings.gain_adu_per_e * np.maximum(own + border, 0.0) + readings.read_variance
+        model = (
+            (_SIGNAL * np.maximum(own, brightest)) ** 2 + blurred + (0.3 * readings.dark_adu) ** 2 + (1.5 * leaked) ** 2
+        )
+        seen = (_PATTERNS * _contrast(light, own)) ** 2 + _NEIGHBOURS**2 * nearby
+        return cls(codes, own, border, np.where(lit, 2 * noise, noise + spread**2), model + np.where(lit, seen, 0.0))
+
+    def bleaching(self, ages: Array, seen: Array) -> float:
+        """Part of the light that was lost in the whole burst, so that frames agree best."""
+        missed, aged = seen - self.own - self.border, ages[self.codes] * self.own
+        weight = np.where(self.codes < 0, 0.0, 1 / (self.noise + self.model + missed**2))
+        lost = -(missed * aged * weight).sum() / ((aged**2 * weight).sum() + 1 / 0.1**2)
+        return float(np.clip(lost, _BRIGHTENED, _BLEACHED))
+
+    def scale(self, errors: Array) -> float:
+        """The least part of the model's errors with which the frame in the middle of all still fits."""
+        own, known, slots = _of(errors, self.codes), self.codes >= 0, len(errors) - 1
+        cells = np.bincount(self.codes[known], minlength=slots + 1)[:slots]
+        best = _SCALES[0]
+        for scale in _SCALES[1:]:
+            misfit = np.minimum(own / (self.noise + scale * self.model), _CAP)
+            sums = np.bincount(self.codes[known], misfit[known], slots + 1)[:slots]
+            means = np.sort(sums[cells > 0] / cells[cells > 0])
+            if not len(means) or means[(len(means) - 1) // 2] > 1:
+                break
+            best = scale
+        return best
+
+
+def _dark(marker: Marker, codes: Codes, light: Array, seen: Array) -> tuple[float, float]:
+    """Level and spread of the marker's dark pixels, as far as they can be dark at all: half as bright as the others
+    they are not, and what believes them so is refuted."""
+    unlit, lit = codes == len(light), (codes >= 0) & (codes < len(light))
+    half = max(0.0, float(np.median(_of(light, np.where(lit, codes, 0))[lit])) / 2) if lit.any() else 0.0
+    least = min(marker.readings.dark_adu, half)
+    if not unlit.any():
+        return least, 0.0
+    level = float(np.clip(np.median(seen[unlit]), least, half))
+    return level, min(1.48 * float(np.median(np.abs(seen[unlit] - level))), 0.3 * half)
+
+
+def _contrast(light: Array, own: Array) -> Array:
+    """What patterns differ by in a pixel: the median over the others."""
+    if len(light) == 1:
+        return np.zeros_like(own)
+    apart = np.sort(np.abs(light - own), axis=0)[1:]
+    return np.asarray(apart[(len(light) - 1) // 2])
+
+
+def _of(rivals: Array, codes: Codes) -> Array:
+    """Of each pixel what the rival of its code says."""
+    return np.asarray(np.take_along_axis(rivals, np.maximum(codes, 0)[None], axis=0)[0])
+
+
+def _verdict(fit: _Fit, patterns: list[int]) -> Verdict:
+    slots = len(patterns)
+    names = [*(f"pattern {pattern}" for pattern in patterns), "the dark"]
+    own = np.diag(fit.misfit)
+    others = ~np.eye(slots + 1, dtype=bool)
+    apart = np.array([np.median(row[other]) for row, other in zip(fit.distance, others, strict=True)])
+    excess, doubt = own - fit.cells, SIGMAS * np.sqrt(2 * fit.cells) + _LEAST_ODD
+    nearest = np.where(others, fit.distance, np.inf).min(axis=1)
+    share = np.where(nearest < _TWIN * fit.cells, _ODD_TWIN, _ODD_SLOT)
+    odd = (excess > share * apart) & (excess > doubt)
+    total_doubt = SIGMAS * np.sqrt(2 * fit.cells.sum()) + _LEAST_ODD
+    all_odd = excess.sum() > max(_ODD_BURST * apart.sum(), total_doubt)
+    # frames are noisy too: where there is nothing but noise, so are the differences of their misfits
+    needed = NEEDED + SIGMAS * np.sqrt(3 * fit.noise[:slots])
+    told = np.where(others, fit.misfit - own[:, None], np.inf)[:slots] / needed[:, None]
+    slot, rival = np.unravel_index(int(np.argmin(told)), told.shape)
+    least, missed = float(told[slot, rival]), float((own / np.maximum(fit.cells, 1)).max())
+    if least < -1:
+        return Verdict("refuted", f"the light of frame {patterns[slot]} is that of {names[rival]}", least, missed)
+    if odd.any():
+        which = int(np.argmax(np.where(odd, excess, -np.inf)))
+        what = f"the light of frame {patterns[which]} is" if which < slots else "dark parts of the marker are"
+        return Verdict("refuted", f"{what} not what the marker shows", least, missed)
+    if all_odd:
+        return Verdict("refuted", "the light of the frames is not what the marker shows", least, missed)
+    if least > 1:
+        return Verdict("proven", "", least, missed)
+    why = f"the light cannot tell frame {patterns[slot]} from {names[rival]}"
+    return Verdict("undecided", why, least, missed)
