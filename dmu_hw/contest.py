@@ -19,6 +19,8 @@ from dmu_hw.pool.settings import Engine, Local
 Arm = Literal["learned", "random", "hadamard", "blocks", "uniform", "limit"]
 FIXED: tuple[SetName, ...] = ("random", "hadamard", "blocks", "uniform")
 ARMS: tuple[Arm, ...] = ("learned", *FIXED, "limit")
+_LEAST_PIXELS = 3
+"""Camera pixels along a crop: with fewer, none has all its neighbours."""
 
 
 class Choice(Settings):
@@ -172,7 +174,10 @@ def _config(contest: Contest, course: Course, arm: Arm, choice: Choice, seed: in
     if patterns is not None and arm == "learned" and contest.equal == "peak":
         patterns = _once(patterns)
     side = choice.camera_pixel * (patterns.tile if patterns is not None else 1)
-    if patterns is None or lesson.schedule.crop_px % side or choice.camera_pixel % course.optics.sensor_ratio:
+    crop_px = lesson.schedule.crop_px
+    if patterns is None or crop_px % side or choice.camera_pixel % course.optics.sensor_ratio:
+        return None
+    if crop_px < _LEAST_PIXELS * choice.camera_pixel:
         return None
     seeded = lesson.schedule.model_copy(update={"seed": lesson.schedule.seed + seed})
     changed = {
