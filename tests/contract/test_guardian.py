@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from dmu_hw.errors import DeviceError, DeviceTimeout, InputError
+from dmu_hw.guard import Guard
 from dmu_hw.guardian import Charge, GuardedLight
 from dmu_hw.guardian.keeper import SILENCE_S
 from dmu_hw.ports import Mount
@@ -176,3 +177,34 @@ def test_what_the_guardian_builds_has_the_same_settings(made: Callable[..., Rig]
     assert built.settings == part.settings
     assert built.mount.optics == rig.optics
     assert light.charge == Charge.of("lamp.py", Mount("light", rig.optics, part.document))
+
+
+BOX = """
+from dmu_hw.files import Settings as _Settings
+
+
+class Connection:
+    class Settings(_Settings):
+        pass
+
+    def __init__(self, settings, mount): self.gate = "high"
+    def open(self): pass
+    def close(self): pass
+    def block_light(self): self.gate = "low"
+"""
+
+
+def test_whatever_can_block_the_light_does_when_it_does_not_obey(
+    rig_yaml: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "box.py").write_text(BOX)
+    with Rig(load_rig(rig_yaml({"connections.box": {"driver": "box.py"}}))).opened() as rig:
+        assert list(rig.blockers) == ["box"]
+        box: Any = rig.connection("box")
+        guard = Guard(rig)
+        monkeypatch.setattr(rig.light, "off", lambda: None)
+        rig.light.on()
+        with pytest.raises(DeviceError, match="SWITCH IT OFF BY HAND; no light now by mirrors, box"):
+            guard.off()
+        assert box.gate == "low"
+        monkeypatch.undo()
