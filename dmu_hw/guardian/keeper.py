@@ -177,9 +177,9 @@ class Keeper:
             if self._tries == _ROUND:
                 log.critical("LIGHT MAY BE ON: %s does not obey OFF, and its controller is gone", self._name)
             time.sleep(max(0.0, self._again_s - time.monotonic()))
-            with contextlib.suppress(DeviceError):  # the cable may be back: the next try will tell
+            with contextlib.suppress(Exception):  # the cable may be back: the next try will tell
                 self._light.open()
         try:
             self._light.close()
-        except DeviceError as error:
+        except Exception as error:  # noqa: BLE001 - there is nobody left to raise it to
             log.critical("%s", error)
