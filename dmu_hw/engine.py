@@ -17,12 +17,14 @@ from dmu_hw.burst import REPEATED, BurstTaker
 from dmu_hw.control import Aborted, Control
 from dmu_hw.counts import Counts
 from dmu_hw.data import Burst, Missing
+from dmu_hw.focuser import Focuser
 from dmu_hw.guard import Guard
 from dmu_hw.ledger import Ledger
 from dmu_hw.pace import Pace
 from dmu_hw.past import Past
 from dmu_hw.physics.projection import onto_mirrors
 from dmu_hw.plan import Plan, Shot, Take
+from dmu_hw.ports import CameraMode
 from dmu_hw.proof import Verdict
 from dmu_hw.rig import Rig
 from dmu_hw.saver import Saver
@@ -62,6 +64,7 @@ class Engine:
         self.memory = memory
         self.counts = self.past.counts
         self.counts.expected = plan.price.frames
+        self._mode: CameraMode | None = None
         self.ledger = Ledger(spool.journal, plan, rig.settings, self.counts.dose_mj_cm2)
         largest = max(take.stack.count * 2 * math.prod(take.mode.shape) for take in plan.takes.values())
         self.saver = Saver(spool, largest)
@@ -106,7 +109,15 @@ class Engine:
         self.rig.dmd.load(frames)
 
     def _take_all(self, taker: BurstTaker, pace: Pace) -> None:
-        configured = loop = None
+        loop = None
+        focuser = Focuser(
+            self.plan,
+            self.rig,
+            self.spool.journal,
+            lambda shot, take: self._look(taker, shot, take),
+            self._move,
+            self.past.focus,
+        )
         for shot in self.plan.shots:
             if shot.index in self.past.sealed:
                 continue
@@ -115,15 +126,26 @@ class Engine:
                 self._note_lateness(shot, pace.late_ms(shot))
                 loop = shot.time
             pace.wait(shot)
-            self._move(shot)
-            mode = self.plan.takes[shot.role].mode
-            if mode != configured:
-                self.rig.camera.configure(mode)
-                configured = mode
+            self._move(focuser.aim(shot))
+            self._configure(self.plan.takes[shot.role].mode)
             burst = self._take(taker, shot)
             self.saver.put(burst)
             if self.watch is not None:
                 self.watch(shot, burst)
+
+    def _configure(self, mode: CameraMode) -> None:
+        if mode != self._mode:
+            self.rig.camera.configure(mode)
+            self._mode = mode
+
+    def _look(self, taker: BurstTaker, shot: Shot, take: Take) -> Burst | None:
+        """A burst for the autofocus: its dose is booked as any other's, and its frames are not kept."""
+        if self.ledger.refusal(shot, take):
+            return None
+        self._configure(take.mode)
+        self.ledger.book(shot, 0, take)
+        self.counts.light_on_ms += take.burst_ms
+        return taker.take(shot, take)
 
     def _take(self, taker: BurstTaker, shot: Shot) -> Burst:
         """A burst, taken again if it came back damaged. The dose is on the disk before the light goes on; where there

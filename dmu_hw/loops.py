@@ -97,6 +97,15 @@ class Loops:
         role = len(self.roles) if stop.role == "bleaching" else self.roles.index(stop.role)
         return self._before(place) + role
 
+    def visit(self, stop: Stop) -> int:
+        """How many times some field was come to before; planes that are taken one after the other are one visit."""
+        place = self._place(stop)
+        return place // self.planes if self.order[-1] == "z" else place
+
+    @property
+    def visits(self) -> int:
+        return self.places // self.planes if self.order[-1] == "z" else self.places
+
     def series(self, stop: Stop) -> int:
         """Which time series a burst belongs to: there is one for each turn of the loops outside of time."""
         number = 0

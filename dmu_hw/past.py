@@ -30,6 +30,8 @@ class Past:
     """Lines of light whose bursts never came to the disk; the journal does not say so yet."""
     gaps: list[Line] = field(default_factory=list)
     """The first frames that are missing."""
+    focus: Line | None = None
+    """What the autofocus found last."""
     taken: Line | None = None
     """What was noted after the last sealed burst."""
     times_ms: dict[int, float] = field(default_factory=dict)

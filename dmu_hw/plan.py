@@ -123,6 +123,8 @@ class Price:
     disk_bytes: int
     dose_per_field_mj_cm2: float
     compression: float
+    focus_bursts: int = 0
+    """Taken to find the focus, and not kept; their light and time are in those of the run."""
     late_s: float = 0.0
     """How much later than asked for the last loop begins, since loops take longer than their interval."""
 
@@ -140,6 +142,8 @@ class Plan:
     takes: dict[Role, Take]
     shots: Shots
     price: Price
+    focus_take: Take | None = None
+    """How the bursts are taken by which the autofocus compares planes, if there is one."""
     cautions: tuple[str, ...] = ()
     """What does not stand against the run, but should be known before it."""
 

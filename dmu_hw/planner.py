@@ -58,12 +58,16 @@ class _Planner:
         self._check_mirrors(corner_um)
         takes = self._takes(roi)
         shots = self._shots(tuple(takes))
-        price = Pricing(self.protocol, self.rig, self.stack, takes, shots).price()
+        focus_take = self._focus_take(takes["patterns"], shots.places)
+        price = Pricing(self.protocol, self.rig, self.stack, takes, shots, focus_take).price()
         self._check_budget(price)
         if self.problems:
             raise InputError(self.problems)
         self._notice_lateness(price)
-        return Plan(self.protocol, self.optics, self.stack, roi, corner_um, takes, shots, price, tuple(self.cautions))
+        cautions = tuple(self.cautions)
+        return Plan(
+            self.protocol, self.optics, self.stack, roi, corner_um, takes, shots, price, focus_take, cautions
+        )
 
     def refuse(self, key: str, what: str) -> None:
         """One more problem, at the line of its key if the file has it."""
@@ -216,7 +220,7 @@ class _Planner:
         for role in roles:
             takes[role] = self._reference(role, roi, takes["patterns"])
         if self.protocol.references.bleaching:
-            takes["bleaching"] = self._bleaching(takes["patterns"])
+            takes["bleaching"] = self._brightest(takes["patterns"])
         frames = self.stack.count + bool(roles)
         if self._wants_marker() and not self.problems:
             takes["patterns"] = self._marked(takes["patterns"], frames)
@@ -278,7 +282,24 @@ class _Planner:
         mode = _mode(self.rig, exposure_ms, binning, roi)
         return self._take(role, uniform, mode, period_ms, 1.0)
 
-    def _bleaching(self, patterns: Take) -> Take:
+    def _focus_take(self, patterns: Take, places: tuple[Place, ...]) -> Take | None:
+        """As a burst without its marker, or one frame of it."""
+        autofocus = self.protocol.autofocus
+        if autofocus is None:
+            return None
+        if self.rig.focus is not None:
+            low, high = self.rig.focus.limits_um
+            half_um = autofocus.offsets_um()[-1]
+            for z_um in sorted({place.z_um for place in places if place.z_um is not None}):
+                if not (low <= z_um - half_um and z_um + half_um <= high):
+                    what = f"round {z_um:g} µm it leaves the focus limits: {low:g} to {high:g} µm"
+                    self.refuse("autofocus.range_um", what)
+        if autofocus.patterns == "one":
+            return replace(self._brightest(patterns), role="patterns")
+        bare = replace(patterns, memory=patterns.memory[: patterns.stack.count], marker=None, marker_dose_mj_cm2=0.0)
+        return replace(bare, dose_mj_cm2=patterns.dose_mj_cm2 - patterns.marker_dose_mj_cm2)
+
+    def _brightest(self, patterns: Take) -> Take:
         """One frame with the pattern that lets most light through, just as in a burst."""
         light = self.stack.masks.mean(axis=(1, 2))
         most = int(np.argmax(light))

@@ -26,12 +26,18 @@ class Pricing:
     stack: PatternStack
     takes: dict[Role, Take]
     shots: Shots
+    focus_take: Take | None = None
 
     def price(self) -> Price:
         loops = self.shots.loops
         upload_s = self.rig.dmd.upload_ms(self._memory_frames()) / 1e3
-        time_s, late_s = self._time_s(upload_s)
+        searches = self._searches(upload_s)
+        time_s, late_s = self._time_s(upload_s, searches)
         light_s = sum(count * self.takes[role].burst_ms for role, count in self._bursts.items()) / 1e3
+        looks = 0
+        if self.focus_take is not None and self.protocol.autofocus is not None:
+            looks = searches * self.protocol.autofocus.planes
+            light_s += looks * self.focus_take.burst_ms / 1e3
         frames = sum(count * self.takes[role].stack.count for role, count in self._bursts.items())
         frame_bytes = sum(
             count * take.stack.count * (2 * math.prod(take.mode.shape) + _FRAME_OVERHEAD_BYTES)
@@ -40,10 +46,12 @@ class Pricing:
         )
         image_bytes = 4 * math.prod(self.protocol.field_px) * loops.places
         dose = sum(count / loops.fields * self.takes[role].dose_mj_cm2 for role, count in self._bursts.items())
+        if self.focus_take is not None and self.protocol.autofocus is not None:
+            dose += self._searches_of_a_field(searches) * self.protocol.autofocus.planes * self.focus_take.dose_mj_cm2
         # raw data lie in the spool and in the store until the store has been checked
         disk_bytes = 2 * frame_bytes + image_bytes
         compression = self.stack.compression
-        return Price(loops.places, frames, time_s, upload_s, light_s, disk_bytes, dose, compression, late_s)
+        return Price(loops.places, frames, time_s, upload_s, light_s, disk_bytes, dose, compression, looks, late_s)
 
     @property
     def _bursts(self) -> dict[Role, int]:
@@ -59,21 +67,21 @@ class Pricing:
 
     # ---------------------------------------------------------------- time
 
-    def _time_s(self, upload_s: float) -> tuple[float, float]:
+    def _time_s(self, upload_s: float, searches: int) -> tuple[float, float]:
         """How long it all takes, and how late the last time point of a series begins."""
         loops, places, offsets = self.shots.loops, self.shots.places, self.shots.offsets_um
         outside, inside = self._axes()
         # nobody knows where the stage stands before it is opened: the way from its origin is as good a guess as any
         approach_s = self._hop_s(Place(0.0, 0.0), places[0])
         approach_s += self._refocus_s(0.0, None if places[0].z_um is None else places[0].z_um + offsets[0])
-        point_s = self._light_s() + self._ways_s(inside)
+        series = math.prod(loops.size(axis) for axis in outside)
+        point_s = self._light_s() + self._ways_s(inside) + searches * self._search_s() / (series * loops.times)
         again_s = self._again_s(inside)
         ends_s, late_s = 0.0, 0.0
         for time in range(loops.times):
             due_s = self.shots.timing.due_s(time)
             late_s = max(0.0, ends_s - due_s)
             ends_s = max(ends_s, due_s) + (again_s if time else 0.0) + point_s
-        series = math.prod(loops.size(axis) for axis in outside)
         between_s = self._ways_s(outside, inner=("time", *inside))
         return upload_s + approach_s + series * ends_s + between_s, late_s if self.shots.timing.has_intervals else 0.0
 
@@ -83,6 +91,34 @@ class Pricing:
         series = math.prod(loops.size(axis) for axis in self._axes()[0])
         bursts_s = sum(count * self.takes[role].burst_ms for role, count in self._bursts.items()) / 1e3
         return bursts_s / (series * loops.times)
+
+    # ---------------------------------------------------------------- autofocus
+
+    def _searches(self, upload_s: float) -> int:
+        """How many there are; of those that come by the clock, how many there are at most."""
+        autofocus, visits = self.protocol.autofocus, self.shots.loops.visits
+        if autofocus is None or self.focus_take is None:
+            return 0
+        if autofocus.every_min is None:
+            return -(-visits // autofocus.fields)
+        time_s, _ = self._time_s(upload_s, 0)
+        return min(visits, math.ceil(min(time_s / 60 / autofocus.every_min, 1e9)) + 1)
+
+    def _searches_of_a_field(self, searches: int) -> int:
+        """At the field that gets most of them, or at most where that depends on the clock."""
+        autofocus, loops = self.protocol.autofocus, self.shots.loops
+        if autofocus is None or autofocus.every_min is not None or loops.order != ("time", "field", "z"):
+            return min(searches, loops.visits // loops.fields)
+        return -(-loops.times * math.gcd(autofocus.fields, loops.fields) // autofocus.fields)
+
+    def _search_s(self) -> float:
+        """One search: down, up plane by plane, and back."""
+        autofocus = self.protocol.autofocus
+        if autofocus is None or self.focus_take is None:
+            return 0.0
+        ways_s = 2 * self._refocus_s(0.0, autofocus.offsets_um()[-1])
+        ways_s += (autofocus.planes - 1) * self._refocus_s(0.0, autofocus.step_um)
+        return ways_s + autofocus.planes * self.focus_take.burst_ms / 1e3
 
     def _axes(self) -> tuple[tuple[Axis, ...], tuple[Axis, ...]]:
         """The loops outside of time, and those inside of it."""

@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, ConfigDict, Discriminator, Field, Tag, model_validator
 
+from dmu_hw.autofocus import Autofocus
 from dmu_hw.files import Count, FilePath, Name, NonNegative, Positive, Settings
 from dmu_hw.physics.patterns import PatternSet
 from dmu_hw.routes import Grid, Position
@@ -174,6 +175,8 @@ class Protocol(Settings):
         | None
     ) = None
     """Positions, grid, z and time in the words of useq-schema, or a file with them, instead of those above."""
+    autofocus: Autofocus | None = None
+    """Find the focus anew now and then."""
     references: References = References()
     retries: Annotated[int, Field(ge=0, le=10)] = 1
     """How often a burst that came back damaged is taken again before it is recorded as missing."""
@@ -206,6 +209,8 @@ class Protocol(Settings):
         """What is wrong with where, once all positions are known."""
         if positions and self.grid is not None and self.grid.centre_um is not None:
             yield "each of the positions is the centre of a grid: leave out grid.centre_um"
+        if self.autofocus is not None and self.focus_um is None and not any(p.focus_um is not None for p in positions):
+            yield "autofocus needs focus_um, where the search begins"
         without = [i for i, position in enumerate(positions) if position.focus_um is None]
         if self.focus_um is None and positions and 0 < len(without) < len(positions):
             yield f"positions.{without[0]} has no focus_um and others have, and there is none for all"
