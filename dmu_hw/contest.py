@@ -135,7 +135,7 @@ def questions(contest: Contest, course: Course) -> tuple[Question, ...]:
 def _problems(question: Question, course: Course) -> Iterator[str]:
     """What keeps a question from being answered."""
     if not question.of("learned"):
-        yield f"{question.told}: no camera pixel fits crops of {course.lesson.schedule.crop_px}"
+        yield f"{question.told}: no camera pixel fits crops of {course.lesson.schedule.crop_px}, three along a side"
     elif not any(question.of(arm) for arm in FIXED):
         yield f"{question.told}: learned patterns have no rival, no fixed set that was asked for exists"
     for one in {(entry.arm, entry.choice): entry for entry in question.entries}.values():

@@ -33,6 +33,7 @@ def asked(small: Any, base: Course | None = None, **asked_for: Any) -> tuple[Que
     return questions(contest(**asked_for), base or course_for(small))
 
 
+WIDE = {"crop_px": 96}
 SAME_CAMERA = ({"count": 4, "camera_pixel": 8},)
 
 
@@ -65,7 +66,7 @@ def test_sets_that_do_not_exist_do_not_compete(small: Any) -> None:
 
 def test_the_same_data(small: Any) -> None:
     """Any T and d of a compression: what they share is d² / T."""
-    (question,) = asked(small, same_data=(16,), counts=(1, 4, 5, 16))
+    (question,) = asked(small, course_for(small, schedule=WIDE), same_data=(16,), counts=(1, 4, 5, 16))
     found = shapes(question)
     assert found["learned"] == found["limit"] == found["random"] == {(1, 4), (4, 8), (16, 16)}
     assert found["uniform"] == {(1, 4)}
@@ -74,15 +75,17 @@ def test_the_same_data(small: Any) -> None:
 
 
 def test_choices_that_do_not_fit_crops_are_left_out(small: Any) -> None:
-    (question,) = asked(small, same_data=(64,))  # (16, 32) is a crop of its own, (1, 8) and (4, 16) fit
+    (question,) = asked(small, course_for(small, schedule=WIDE), same_data=(64,))  # each has all its neighbours
     assert shapes(question)["learned"] == {(1, 8), (4, 16), (16, 32)}
-    (question,) = asked(small, course_for(small, {"tile": 2}), same_data=(64,))
+    (question,) = asked(small, same_data=(64,))
+    assert shapes(question)["learned"] == {(1, 8)}
+    (question,) = asked(small, course_for(small, {"tile": 2}, schedule=WIDE), same_data=(64,))
     assert shapes(question)["learned"] == {(1, 8), (4, 16)}
     assert (16, 32) in shapes(question)["random"]  # has no tile
 
 
 def test_camera_pixels_are_whole_sensor_pixels(small: Any) -> None:
-    base = course_for(small)
+    base = course_for(small, schedule=WIDE)
     coarse = small.optics.model_copy(update={"sensor_pixel_um": 4.0})
     (question,) = asked(small, Course(base.lesson, base.network, coarse), same_data=(16,))
     assert shapes(question)["learned"] == {(4, 8), (16, 16)}
