@@ -9,9 +9,10 @@ from __future__ import annotations
 import json
 import os
 import random
+import shlex
 import shutil
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,8 +24,9 @@ from fakes import bench_of, bench_protocol, lines_of
 from zarr.core.array import Array
 
 from dmu_hw import spool as spool_module
-from dmu_hw.cli import imaging
+from dmu_hw.cli import acquire, imaging
 from dmu_hw.cli.main import main
+from dmu_hw.cli.session import Session
 from dmu_hw.errors import RunError
 from dmu_hw.journal import Journal, read_journal
 from dmu_hw.lock import held
@@ -270,6 +272,62 @@ def test_half_made_stores_are_made_again(uncut: Uncut, tmp_path: Path, again: py
     check_as_uncut(run, uncut)
     assert lit == []
     assert sorted(path.name for path in run.path.iterdir()) == sorted(path.name for path in uncut.run.path.iterdir())
+
+
+def camera_dies(bench: Any) -> None:
+    bench.faults.dead_at = 12
+
+
+def interlock_opens(bench: Any) -> None:
+    bench.hooks["arm"] = lambda: setattr(bench.faults, "interlock_open", bench.exposures > 5)
+
+
+def somebody_stops(bench: Any) -> None:
+    def pop() -> None:
+        if bench.exposures >= 8:
+            raise KeyboardInterrupt
+
+    bench.hooks["pop"] = pop
+
+
+@pytest.mark.parametrize(
+    ("cause", "says"),
+    [
+        (camera_dies, "camera: does not answer any more"),
+        (interlock_opens, "light: interlock is open"),
+        (somebody_stops, "stopped by Ctrl-C; the light is off"),
+    ],
+)
+def test_what_ends_a_run_before_its_time_says_how_to_go_on(
+    uncut: Uncut,
+    again: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    cause: Callable[[Any], None],
+    says: str,
+) -> None:
+    """The command that it says is taken at its word."""
+    real = acquire.image
+    benches: list[Any] = []
+
+    def image(run: RunFolder, session: Session, *arguments: Any, **more: Any) -> Any:
+        benches.append(bench_of(session.rig))
+        cause(benches[0])
+        return real(run, session, *arguments, **more)
+
+    again.setattr("dmu_hw.cli.acquire.image", image)
+    protocol = uncut.run.path.parent.parent / "run.yaml"
+    assert dmu("run", protocol, "--out", tmp_path / "some runs", "--json") == 1
+    said = capsys.readouterr()
+    assert says in json.loads(said.out)["problems"][0]
+    assert not benches[0].lit
+    run = RunFolder(Path(json.loads(said.out)["run"]))
+    found = verify(run)
+    assert (found.cut, found.damage) == (True, [])
+    command = shlex.split(said.err.splitlines()[-1].partition("go on with it by: ")[2])
+    assert command == ["dmu", "run", "--resume", str(run.path)]
+    assert dmu(*command[1:]) == 3
+    check_as_uncut(run, uncut)
 
 
 # ---------------------------------------------------------------- what is refused
