@@ -7,6 +7,7 @@ import os
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch is loaded: pytest-xdist already uses all cores
 
 import copy
+import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
@@ -18,6 +19,9 @@ import yaml
 from hypothesis import settings
 
 from dmu_hw.rig import Rig, load_rig
+
+sys.path.insert(0, str(Path(__file__).parent))
+from figures import Figure, keep, load
 
 # the same examples in every CI run: what it finds can be found again, and what it passed, it passes
 settings.register_profile("ci", derandomize=True)
@@ -81,3 +85,32 @@ def small_rig(rig_yaml: Callable[..., Path]) -> Iterator[Callable[..., Rig]]:
     """Opens the small rig with some keys changed; closed when the test ends."""
     with ExitStack() as stack:
         yield lambda changes=None: stack.enter_context(Rig(load_rig(rig_yaml(changes))).opened())
+
+
+# ---------------------------------------------------------------- what campaigns measure
+
+_FIGURES = pytest.StashKey[list[Figure]]()
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--figures", action="store_true", help="keep what campaigns measure: tests/figures.py")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.stash[_FIGURES] = []
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    if session.config.getoption("--figures") and session.config.stash[_FIGURES]:
+        keep(session.config.stash[_FIGURES])
+
+
+@pytest.fixture
+def figure(request: pytest.FixtureRequest) -> Callable[..., None]:
+    """Tells a measured value: figure(row, what, value, allowed). With `--figures` it goes into the table."""
+
+    def tell(row: str, what: str, value: str, allowed: str = "") -> None:
+        sys.stdout.write(f"\n{row}: {what}: {value}{f' (allowed: {allowed})' if allowed else ''}\n")
+        request.config.stash[_FIGURES].append(Figure(row, what, value, allowed, request.node.nodeid, load()))
+
+    return tell

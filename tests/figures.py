@@ -1,0 +1,82 @@
+"""What campaigns measure, kept in one file and shown as a table.
+
+    pytest -m campaign --figures tests      # measures, and writes tests/faults/figures.json and figures.md
+    python tests/figures.py                 # writes figures.md again
+
+Each figure belongs to a row (a fault, R1 to R20) and names the test that measured it; a test that is run again
+replaces its own figures and no others.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+FILE = Path(__file__).parent / "faults" / "figures.json"
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One measured value."""
+
+    row: str
+    what: str
+    value: str
+    allowed: str
+    test: str
+    """Its node: `pytest -m campaign NODE` measures it again."""
+    load: float
+    """Processes that wanted a core while it was measured, its own among them; timings mean little where they are more
+    than there are cores."""
+
+
+def load() -> float:
+    """Of the last minute; -1 where the system does not tell."""
+    return round(os.getloadavg()[0], 1) if hasattr(os, "getloadavg") else -1.0
+
+
+def kept(file: Path = FILE) -> list[Figure]:
+    if not file.exists():
+        return []
+    return [Figure(**line) for line in json.loads(file.read_text(encoding="utf-8"))["figures"]]
+
+
+def keep(new: Sequence[Figure], file: Path = FILE) -> None:
+    """Put figures in the place of those that the same tests gave before."""
+    again = {figure.test for figure in new}
+    figures = [*(figure for figure in kept(file) if figure.test not in again), *new]
+    figures.sort(key=lambda figure: (int(figure.row[1:]), figure.test, figure.what))
+    content = {"python": platform.python_version(), "system": platform.system(), "cores": os.cpu_count()}
+    text = json.dumps(content | {"figures": [asdict(figure) for figure in figures]}, indent=1, ensure_ascii=False)
+    file.write_text(f"{text}\n", encoding="utf-8")
+    file.with_suffix(".md").write_text(table(file), encoding="utf-8")
+
+
+def table(file: Path = FILE) -> str:
+    """The same for people."""
+    facts = json.loads(file.read_text(encoding="utf-8"))
+    lines = [
+        "# What was measured",
+        "",
+        "Made by `pytest -m campaign --figures tests` (or any of the tests named here); do not edit.",
+        f"Python {facts['python']}, {facts['system']}, {facts['cores']} cores.",
+        "*Load*: how many processes wanted a core meanwhile; where they are more than the cores, times are too long.",
+        "",
+        "| # | what | measured | allowed | load | by |",
+        "|---|---|---|---|---|---|",
+        *(
+            f"| {line.row} | {line.what} | {line.value} | {line.allowed} | {line.load:g} | `{line.test}` |"
+            for line in kept(file)
+        ),
+    ]
+    return "\n".join(lines) + "\n"
+
+
+if __name__ == "__main__":
+    FILE.with_suffix(".md").write_text(table(), encoding="utf-8")
+    sys.stdout.write(table())
