@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Annotated
 
@@ -31,12 +32,22 @@ class DmdSettings(Settings):
     stuck_off_fraction: Fraction = 0.0
     read_back: bool = True
     """Whether the device tells which frames a sequence has shown."""
+    read_back_lies: bool = False
+    """It tells what it was asked to show, whatever it showed."""
 
     @model_validator(mode="after")
     def _a_mirror_is_stuck_one_way(self) -> DmdSettings:
         if self.stuck_on_fraction + self.stuck_off_fraction > 1:
             raise ValueError("stuck_on_fraction and stuck_off_fraction must not be more than 1 together")
         return self
+
+
+@dataclass(frozen=True)
+class _Step:
+    """One step of a sequence: what is told of it, and what the mirrors show; None is dark."""
+
+    told: int
+    frame: MirrorFrame | None
 
 
 class Dmd:
@@ -53,8 +64,10 @@ class Dmd:
         self.reads_back = settings.read_back
         self._world = world_of(mount)
         self._memory: list[MirrorFrame] = []
+        self._stale: list[MirrorFrame] = []
+        """What the memory held before the last upload."""
         self._steps: list[tuple[float, int]] = []
-        self._next: list[int] = []
+        self._next: list[_Step] = []
 
     def open(self) -> None:
         self.stop()
@@ -67,6 +80,7 @@ class Dmd:
 
     def load(self, frames: BoolArray) -> None:
         self.stop()
+        self._stale = self._memory or self._stale
         self._steps, self._memory = [], []
         if frames.ndim != 3 or frames.shape[1:] != self.shape or frames.dtype != np.bool_ or not len(frames):
             raise DeviceError(
@@ -96,17 +110,16 @@ class Dmd:
         for index in order:
             self._frame(index)
         self._disarm()
-        if self._world.faults.strikes("shifted_sequence"):
-            order = [*order[1:], order[0]]
+        steps = self._wronged(order)
         begin_ms = self._world.clock.now_ms()
         if period_ms is None:
-            self._steps, self._next = [(begin_ms, order[0])], list(order[1:])
-            self._step_at(begin_ms, self._frame(order[0]))
+            self._steps, self._next = [(begin_ms, steps[0].told)], steps[1:]
+            self._step_at(begin_ms, steps[0].frame)
             self._world.exposure_ended = self._step_on_trigger
             return
-        self._steps = [(begin_ms + step * period_ms, index) for step, index in enumerate(order)]
-        for at_ms, index in self._steps:
-            self._step_at(at_ms, self._frame(index))
+        self._steps = [(begin_ms + place * period_ms, step.told) for place, step in enumerate(steps)]
+        for (at_ms, _), step in zip(self._steps, steps, strict=True):
+            self._step_at(at_ms, step.frame)
             if not self._world.faults.strikes("lost_trigger"):
                 self._world.pulses_ms.append(at_ms + self.settle_ms)
         self._step_at(begin_ms + len(order) * period_ms, None)
@@ -119,6 +132,24 @@ class Dmd:
         if not self.settings.read_back:
             return None
         return tuple(index for at_ms, index in self._steps if at_ms <= self._world.clock.now_ms())
+
+    def _wronged(self, asked: Sequence[int]) -> list[_Step]:
+        """What a sequence shows, and what it will tell of it, once faults have had their way."""
+        faults, order, frames = self._world.faults, list(asked), self._memory
+        if (shift := faults.struck("shifted_sequence")) is not None:
+            order = [*order[shift.by % len(order) :], *order[: shift.by % len(order)]]
+        if (swap := faults.struck("swapped_patterns")) is not None:
+            other = swap.by % len(order)
+            order[0], order[other] = order[other], order[0]
+        if (repeat := faults.struck("repeated_pattern")) is not None:
+            order[repeat.by % len(order)] = order[0]
+        if faults.strikes("stale_memory") and self._stale:
+            frames = [self._stale[index % len(self._stale)] for index in range(len(frames))]
+        told = asked if self.settings.read_back_lies else order
+        steps = [_Step(index, frames[shown]) for index, shown in zip(told, order, strict=True)]
+        if (dark := faults.struck("dark_pattern")) is not None:
+            steps[dark.by % len(order)] = _Step(told[dark.by % len(order)], None)
+        return steps
 
     def _frame(self, index: int) -> MirrorFrame:
         if not 0 <= index < len(self._memory):
@@ -139,9 +170,9 @@ class Dmd:
         if not self._next:
             self._step_at(time_ms, None)
             return
-        index = self._next.pop(0)
-        self._steps.append((time_ms, index))
-        self._step_at(time_ms, self._frame(index))
+        step = self._next.pop(0)
+        self._steps.append((time_ms, step.told))
+        self._step_at(time_ms, step.frame)
 
     def _step_at(self, time_ms: float, frame: MirrorFrame | None) -> None:
         """Dark, then half old and half new, then the new pattern; into the dark without delay."""

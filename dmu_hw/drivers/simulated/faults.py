@@ -13,6 +13,10 @@ Kind = Literal[
     "dropped_frame",
     "repeated_frame",
     "shifted_sequence",
+    "swapped_patterns",
+    "repeated_pattern",
+    "dark_pattern",
+    "stale_memory",
     "lost_trigger",
     "stuck_busy",
     "camera_death",
@@ -27,7 +31,9 @@ class Fault(Settings):
 
     kind: Kind
     at: Annotated[int, Field(ge=0)] = 0
-    """How many such occasions (frames, pulses, moves, uploads, lightings) pass well before it strikes."""
+    """How many such occasions (frames, pulses, moves, uploads, lightings, sequences) pass well before it strikes."""
+    by: Annotated[int, Field(ge=1)] = 1
+    """Of sequences: by how many steps the order is shifted, or which step after the first goes wrong."""
 
 
 class Faults:
@@ -37,9 +43,9 @@ class Faults:
         self._waiting = list(faults)
         self._occasions: dict[str, int] = {}
 
-    def add(self, kind: Kind, at: int = 0) -> None:
+    def add(self, kind: Kind, at: int = 0, by: int = 1) -> None:
         """Strike `at` occasions from now."""
-        self._waiting.append(Fault(kind=kind, at=self._occasions.get(kind, 0) + at))
+        self._waiting.append(Fault(kind=kind, at=self._occasions.get(kind, 0) + at, by=by))
 
     def remember(self) -> dict[str, int]:
         """How many occasions have passed of each kind."""
@@ -52,9 +58,13 @@ class Faults:
 
     def strikes(self, kind: Kind) -> bool:
         """Ask at every occasion; True once when the fault is due."""
+        return self.struck(kind) is not None
+
+    def struck(self, kind: Kind) -> Fault | None:
+        """The fault that is due at this occasion, if there is one."""
         occasion = self._occasions.get(kind, 0)
         self._occasions[kind] = occasion + 1
         due = [fault for fault in self._waiting if fault.kind == kind and fault.at == occasion]
         for fault in due:
             self._waiting.remove(fault)
-        return bool(due)
+        return due[0] if due else None
