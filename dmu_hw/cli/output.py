@@ -106,7 +106,7 @@ def _told(error: BaseException, *, lights: bool) -> tuple[int, list[str]]:
         case DmuError():
             return FAILED, [str(error)]
         case KeyboardInterrupt():
-            return FAILED, [f"stopped by {error or 'Ctrl-C'}" + ("; the light is off" if lights else "")]
+            return FAILED, [f"stopped by {str(error) or 'Ctrl-C'}" + ("; the light is off" if lights else "")]
         case OSError():
             why = error.strerror or str(error)
             return FAILED, [f"{error.filename}: {why}" if error.filename is not None else why]

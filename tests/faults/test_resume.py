@@ -11,6 +11,7 @@ import os
 import random
 import shlex
 import shutil
+import signal
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -24,10 +25,11 @@ from fakes import bench_of, bench_protocol, lines_of
 from zarr.core.array import Array
 
 from dmu_hw import spool as spool_module
-from dmu_hw.cli import acquire, imaging
+from dmu_hw.cli import acquire, finish, imaging
 from dmu_hw.cli.main import main
 from dmu_hw.cli.session import Session
 from dmu_hw.errors import RunError
+from dmu_hw.files import write_whole
 from dmu_hw.journal import Journal, read_journal
 from dmu_hw.lock import held
 from dmu_hw.omezarr import Store
@@ -35,6 +37,7 @@ from dmu_hw.plan import Plan
 from dmu_hw.runfolder import RunFolder
 from dmu_hw.verify import verify
 
+ALIKE = ("add started", "add missing", "add taken", "replace", "rename")
 RUN: dict[str, Any] = {
     "time": {"loops": 3},
     "references": {"plain": True},
@@ -153,6 +156,8 @@ def spoil(patch: pytest.MonkeyPatch) -> None:
 
     for module in ("acquire", "resume"):
         patch.setattr(f"dmu_hw.cli.{module}.image", image)
+    # its pictures need torch, and seconds
+    patch.setattr(finish, "_report", lambda run, *_facts: write_whole(run.report, b"<html></html>"))
 
 
 def check_as_uncut(run: RunFolder, uncut: Uncut) -> None:
@@ -198,12 +203,12 @@ def check_moments(uncut: Uncut, moments: list[tuple[str, RunFolder]]) -> None:
 
 @pytest.mark.usefixtures("again")
 def test_at_some_moments(uncut: Uncut) -> None:
-    """One of each kind."""
+    """One of each kind, but for those that are like others."""
     kinds: dict[str, list[RunFolder]] = {}
     for what, run in resumable(uncut.moments):
         kinds.setdefault(what, []).append(run)
     assert set(kinds) >= {"add run", "add light", "add taken", "add frame", "add sealed", "add end", "sync", "rename"}
-    check_moments(uncut, [(what, runs[len(runs) // 2]) for what, runs in kinds.items()])
+    check_moments(uncut, [(what, runs[len(runs) // 2]) for what, runs in kinds.items() if what not in ALIKE])
 
 
 @pytest.mark.campaign
@@ -223,7 +228,7 @@ def test_cut_again_and_again(uncut: Uncut, tmp_path: Path, again: pytest.MonkeyP
     """A life that is cut is resumed as the first one is; every burst that was lost stays booked."""
     chance = random.Random(5)
     run = moment(uncut, "add frame", 3, tmp_path)
-    for life in range(4):
+    for life in range(2):
         (tmp_path / f"copies{life}").mkdir()
         (tmp_path / f"life{life}").mkdir()
         run = RunFolder(run.path.rename(tmp_path / f"life{life}" / "run"))
@@ -232,7 +237,7 @@ def test_cut_again_and_again(uncut: Uncut, tmp_path: Path, again: pytest.MonkeyP
             assert dmu("run", "--resume", run.path) == 3
         check_as_uncut(run, uncut)
         run = chance.choice([copy for what, copy in resumable(moments.copies) if what in ("add taken", "add frame")])
-    assert len(lines_of(run, "resumed")) == 4
+    assert len(lines_of(run, "resumed")) == 2
     assert lines_of(run, "unsaved")
 
 
@@ -285,7 +290,7 @@ def interlock_opens(bench: Any) -> None:
 def somebody_stops(bench: Any) -> None:
     def pop() -> None:
         if bench.exposures >= 8:
-            raise KeyboardInterrupt
+            signal.raise_signal(signal.SIGINT)
 
     bench.hooks["pop"] = pop
 
