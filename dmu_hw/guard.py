@@ -55,6 +55,7 @@ class Guard:
             yield
             self._raise_fault()
             if not self._light.is_on():
+                self._look()  # perhaps it can say why
                 raise DeviceError("light", "went off by itself: frames may have been exposed in the dark")
         finally:
             self.off()

@@ -39,6 +39,7 @@ class GuardedLight:
         if self._link is None:
             self._link = Link(self.charge)
         self._ask("open", longest_s=_OPEN_S)
+        self._link.put_off = ""
 
     def close(self) -> None:
         """Also ends the guardian, who makes sure that the light is off."""
@@ -68,7 +69,6 @@ class GuardedLight:
         link = self._linked()
         lit = bool(self._ask("is_on"))
         link.beat(lit)
-        self._raise_if_put_off(link)
         return lit
 
     def interlock_closed(self) -> bool:
@@ -85,7 +85,7 @@ class GuardedLight:
         return self._link
 
     def _raise_if_put_off(self, link: Link) -> None:
-        """Once: that the guardian had to step in ends whatever was going on."""
+        """Once, to whoever wants light: that the guardian had to step in ends whatever was going on."""
         why, link.put_off = link.put_off, ""
         if why:
             raise DeviceError(self.name, f"its guardian put it off: {why}")
