@@ -5,7 +5,6 @@ from __future__ import annotations
 import difflib
 import hashlib
 import json
-import math
 import os
 import re
 import types
@@ -35,6 +34,9 @@ MAX_YAML_BYTES = 250_000
 """Some 8,000 positions written out one by one; the pure Python parser reads it in about a second."""
 MAX_YAML_DEPTH = 40
 MAX_INT_DIGITS = 20
+MAX_NUMBER = 1e100
+"""Nothing in a laboratory is larger, nor smaller than its inverse; and what is computed from such numbers, squares and
+cubes, stays finite and none of it becomes 0."""
 MAX_PROBLEMS = 100
 MAX_SHOWN = 60
 
@@ -202,8 +204,10 @@ class _Builder:
 
     def number(self, node: yaml.Node) -> float:
         value = float(node.value)
-        if math.isinf(value):
+        if abs(value) > MAX_NUMBER:
             self.refuse(node, f"{_cut(node.value)} is too large a number")
+        elif 0 < abs(value) < 1 / MAX_NUMBER:
+            self.refuse(node, f"{_cut(node.value)} is too small a number")
         return value
 
     def text(self, node: yaml.Node) -> str:
