@@ -29,6 +29,7 @@ from dmu_hw.proof import Verdict
 from dmu_hw.rig import Rig
 from dmu_hw.saver import Saver
 from dmu_hw.spool import Spool
+from dmu_hw.survey import Survey
 
 _MOVE_MARGIN_MS = 5000.0
 _LATE_MS = 1.0
@@ -50,6 +51,7 @@ class Engine:
         past: Past | None = None,
         elapsed_ms: float = 0.0,
         memory: Callable[[], dict[str, Any]] = dict,
+        survey: Survey | None = None,
     ) -> None:
         """`watch` is called with every burst after its light is off; `control` pauses and aborts. Of a run that was cut
         before, `past` says what is done and `elapsed_ms` how far its time has come; `memory` is noted with every burst
@@ -62,6 +64,7 @@ class Engine:
         self.past = past or Past()
         self.elapsed_ms = elapsed_ms
         self.memory = memory
+        self.survey = survey
         self.counts = self.past.counts
         self.counts.expected = plan.price.frames
         self._mode: CameraMode | None = None
@@ -106,6 +109,9 @@ class Engine:
         if marker is not None:
             shown = onto_mirrors(marker.as_stack(), self.plan.optics, self.plan.corner_um)
             frames = np.concatenate([frames, shown])
+        if "chosen" in self.plan.takes:
+            then = onto_mirrors(self.plan.takes["chosen"].stack, self.plan.optics, self.plan.corner_um)
+            frames = np.concatenate([frames, then])
         self.rig.dmd.load(frames)
 
     def _take_all(self, taker: BurstTaker, pace: Pace) -> None:
@@ -121,6 +127,9 @@ class Engine:
         for shot in self.plan.shots:
             if shot.index in self.past.sealed:
                 continue
+            if self.survey is not None and not self.survey.wants(shot, self.control.check):
+                self.counts.expected -= self.plan.takes[shot.role].stack.count
+                continue
             self.saver.raise_failure()
             if shot.time != loop:
                 self._note_lateness(shot, pace.late_ms(shot))
@@ -130,6 +139,8 @@ class Engine:
             self._configure(self.plan.takes[shot.role].mode)
             burst = self._take(taker, shot)
             self.saver.put(burst)
+            if self.survey is not None:
+                self.survey.look(shot, burst, self.control.check)
             if self.watch is not None:
                 self.watch(shot, burst)
 

@@ -30,6 +30,10 @@ class Past:
     """Lines of light whose bursts never came to the disk; the journal does not say so yet."""
     gaps: list[Line] = field(default_factory=list)
     """The first frames that are missing."""
+    scores: dict[int, float] = field(default_factory=dict)
+    """What a survey gave to its shots, of time points whose fields were not chosen yet."""
+    chosen: dict[int, tuple[int, ...]] = field(default_factory=dict)
+    """Fields that were chosen at each time point."""
     focus: Line | None = None
     """What the autofocus found last."""
     taken: Line | None = None
@@ -86,6 +90,13 @@ def _note(past: Past, line: Line) -> None:
             past.last_ms = line["at_ms"]
         case "late":
             counts.come_late(line["late_s"])
+        case "focus":
+            past.focus = line
+        case "scored":
+            past.scores[line["burst"]] = line["score"]
+        case "chosen":
+            past.scores.clear()
+            past.chosen[line["time"]] = tuple(line["fields"])
         case "end":
             past.ended = True
         case "aborted":

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import overload
 
@@ -177,6 +177,13 @@ class Plan:
             return None
         light = take.marker_dose_mj_cm2 / (take.dose_mj_cm2 - take.marker_dose_mj_cm2)
         return {"frames": 1, "light": light, "time": 1 / take.stack.count}
+
+    def frames_not_chosen(self, chosen: Mapping[int, Sequence[int]]) -> int:
+        """How many frames a run need not have, since their fields were not chosen at their time."""
+        if "chosen" not in self.takes:
+            return 0
+        fields = sum(self.positions - len(found) for found in chosen.values())
+        return fields * self.planes * self.takes["chosen"].stack.count
 
     def as_json(self) -> dict[str, object]:
         """For machines."""

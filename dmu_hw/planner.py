@@ -20,7 +20,7 @@ from dmu_hw.physics.optics import Optics
 from dmu_hw.plan import Plan, Price, Shots, Take
 from dmu_hw.ports import CameraMode, Roi
 from dmu_hw.pricing import Pricing
-from dmu_hw.protocol import Protocol
+from dmu_hw.protocol import Protocol, Then
 from dmu_hw.rig import Rig
 from dmu_hw.routes import Place, Position
 from dmu_hw.timing import TimePoints
@@ -28,17 +28,32 @@ from dmu_hw.timing import TimePoints
 _SHOWN_OUTSIDE = 10
 
 
-def make_plan(protocol: Protocol, source: Document | Path, rig: Rig, optics: Optics, stack: PatternStack) -> Plan:
-    """Decide everything, or say all that stands against it; `source` is where the protocol was read from."""
-    return _Planner(protocol, source, rig, optics, stack).plan()
+def make_plan(
+    protocol: Protocol,
+    source: Document | Path,
+    rig: Rig,
+    optics: Optics,
+    stack: PatternStack,
+    then: PatternStack | None = None,
+) -> Plan:
+    """Decide everything, or say all that stands against it; `source` is where the protocol was read from, `then` are
+    the patterns of fields that are chosen."""
+    return _Planner(protocol, source, rig, optics, stack, then).plan()
 
 
 class _Planner:
     """Works out one plan and collects all that is wrong, to be said at once."""
 
     def __init__(
-        self, protocol: Protocol, source: Document | Path, rig: Rig, optics: Optics, stack: PatternStack
+        self,
+        protocol: Protocol,
+        source: Document | Path,
+        rig: Rig,
+        optics: Optics,
+        stack: PatternStack,
+        then: PatternStack | None,
     ) -> None:
+        self.then = then
         self.protocol = protocol
         self.source = source
         self.rig = rig
@@ -65,9 +80,7 @@ class _Planner:
             raise InputError(self.problems)
         self._notice_lateness(price)
         cautions = tuple(self.cautions)
-        return Plan(
-            self.protocol, self.optics, self.stack, roi, corner_um, takes, shots, price, focus_take, cautions
-        )
+        return Plan(self.protocol, self.optics, self.stack, roi, corner_um, takes, shots, price, focus_take, cautions)
 
     def refuse(self, key: str, what: str) -> None:
         """One more problem, at the line of its key if the file has it."""
@@ -141,8 +154,9 @@ class _Planner:
         self._check_focus(places, offsets_um)
         order = cast("tuple[Axis, Axis, Axis]", tuple(protocol.order.split(", ")))
         counts = protocol.timing.count, len(places), len(offsets_um)
-        each = tuple(role for role in roles if role != "bleaching")
-        loops = Loops(*counts, each, order, protocol.references.bleaching)
+        each = tuple(role for role in roles if role not in ("bleaching", "chosen"))
+        then: tuple[Role, ...] = ("chosen",) if "chosen" in roles else ()
+        loops = Loops(*counts, each, order, protocol.references.bleaching, then)
         if loops.bleaching > 0 and loops.bleaching_of_a_field() < 2:
             given = f"every {loops.bleaching} of the {loops.times * loops.planes} bursts of a field"
             self.refuse(
@@ -225,14 +239,18 @@ class _Planner:
         if self._wants_marker() and not self.problems:
             takes["patterns"] = self._marked(takes["patterns"], frames)
             frames += 1
+        if self.then is not None and self.protocol.then is not None:
+            takes["chosen"] = self._chosen(self.protocol.then, self.then, roi, frames)
+            frames += self.then.count
         for take in takes.values():
             self._check_on_time(take)
         if frames > self.rig.dmd.memory_frames:
             self.refuse("patterns.count", f"the DMD holds {self.rig.dmd.memory_frames} frames, needed are {frames}")
         buffer = self.rig.camera.buffer_frames
-        exposures = takes["patterns"].exposures
-        if exposures > buffer:
-            self.refuse("patterns.count", f"the camera buffers {buffer} frames, needed are {exposures}")
+        for role, key in (("patterns", "patterns.count"), ("chosen", "then.patterns.count")):
+            exposures = takes[role].exposures if role in takes else 0
+            if exposures > buffer:
+                self.refuse(key, f"the camera buffers {buffer} frames, needed are {exposures}")
         return takes
 
     def _wants_marker(self) -> bool:
@@ -264,6 +282,27 @@ class _Planner:
         period_ms = self._overhead_ms(mode) + exposure_ms
         self._check_exposure("exposure_ms", "", exposure_ms)
         return self._take("patterns", self.stack, mode, period_ms, self.lit)
+
+    def _chosen(self, then: Then, stack: PatternStack, roi: Roi, place: int) -> Take:
+        """Bursts of fields that were chosen; their patterns lie behind all others in the memory of the DMD."""
+        for side, tile in zip(self.protocol.field_px, stack.tile_px, strict=True):
+            if side % tile:
+                self.refuse("field_px", f"must be a multiple of then's tile, {tile} object pixels, given {side}")
+        light, exposure_ms = then.light or self.protocol.light, then.exposure_ms or self.protocol.exposure_ms
+        highest_mw = min(self.rig.settings.limits.power_mw, self.rig.light.max_power_mw)
+        if light.power_mw > highest_mw:
+            allowed = f"rig {self.rig.settings.name} allows {highest_mw:g} mW"
+            self.refuse("then.light.power_mw", f"{allowed}, given {light.power_mw:g}")
+        if not stack.masks.any():
+            self.refuse("then.patterns", "all patterns are dark")
+        self._check_exposure("then.exposure_ms", "", exposure_ms)
+        mode = _mode(self.rig, exposure_ms, self._binning("then.patterns.camera_pixel", stack.camera_pixel), roi)
+        period_ms = self._overhead_ms(mode) + exposure_ms
+        seen = stack.masks.mean(axis=(1, 2))
+        lit = float(np.sum(seen + (1 - seen) * self.optics.mirrors.leakage))
+        dose = self.optics.dose_mj_cm2(light.power_mw, period_ms) * lit
+        memory = tuple(range(place, place + stack.count))
+        return Take("chosen", stack, mode, light.power_mw, period_ms, memory, dose)
 
     def _reference(self, role: Role, roi: Roi, patterns: Take) -> Take:
         """One frame of uniform light, exposed until the sample has taken as much light as from all patterns."""
@@ -336,7 +375,8 @@ class _Planner:
     def _check_on_time(self, take: Take) -> None:
         longest_ms = self.rig.settings.limits.on_time_ms
         if take.burst_ms > longest_ms:
-            key = "exposure_ms" if take.role == "patterns" else f"references.{take.role}"
+            keys = {"patterns": "exposure_ms", "chosen": "then.exposure_ms"}
+            key = keys.get(take.role, f"references.{take.role}")
             allowed = f"rig {self.rig.settings.name} allows {longest_ms:g} ms in one go"
             self.refuse(key, f"the light is on for {take.burst_ms:g} ms, {allowed}")
 

@@ -44,7 +44,7 @@ class Pricing:
             for role, count in self._bursts.items()
             for take in (self.takes[role],)
         )
-        image_bytes = 4 * math.prod(self.protocol.field_px) * loops.places
+        image_bytes = 4 * math.prod(self.protocol.field_px) * loops.places * (1 + len(loops.then))
         dose = sum(count / loops.fields * self.takes[role].dose_mj_cm2 for role, count in self._bursts.items())
         if self.focus_take is not None and self.protocol.autofocus is not None:
             dose += self._searches_of_a_field(searches) * self.protocol.autofocus.planes * self.focus_take.dose_mj_cm2
@@ -57,7 +57,7 @@ class Pricing:
     def _bursts(self) -> dict[Role, int]:
         """How many there are of each role."""
         loops = self.shots.loops
-        counts = dict.fromkeys(loops.roles, loops.places)
+        counts = dict.fromkeys((*loops.roles, *loops.then), loops.places)
         if loops.bleaching:
             counts["bleaching"] = loops.fields * loops.bleaching_of_a_field()
         return counts
@@ -75,7 +75,9 @@ class Pricing:
         approach_s = self._hop_s(Place(0.0, 0.0), places[0])
         approach_s += self._refocus_s(0.0, None if places[0].z_um is None else places[0].z_um + offsets[0])
         series = math.prod(loops.size(axis) for axis in outside)
-        point_s = self._light_s() + self._ways_s(inside) + searches * self._search_s() / (series * loops.times)
+        rounds = 1 + bool(loops.then)
+        point_s = rounds * self._ways_s(inside) + (rounds - 1) * self._again_s(inside) + self._light_s()
+        point_s += searches * self._search_s() / (series * loops.times)
         again_s = self._again_s(inside)
         ends_s, late_s = 0.0, 0.0
         for time in range(loops.times):

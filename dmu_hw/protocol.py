@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, ConfigDict, Discriminator, Field, Tag, model_validator
 
 from dmu_hw.autofocus import Autofocus
+from dmu_hw.choosing import Choice
 from dmu_hw.files import Count, FilePath, Name, NonNegative, Positive, Settings
 from dmu_hw.physics.patterns import PatternSet
 from dmu_hw.routes import Grid, Position
@@ -134,6 +135,16 @@ class Budget(Settings):
     disk_gb: Positive | None = None
 
 
+class Then(Settings):
+    """How fields that were chosen are imaged once more."""
+
+    patterns: Patterns
+    exposure_ms: Positive | None = None
+    """null: as in the survey."""
+    light: LightSettings | None = None
+    """null: as in the survey."""
+
+
 class Protocol(Settings):
     """One acquisition."""
 
@@ -178,6 +189,10 @@ class Protocol(Settings):
     autofocus: Autofocus | None = None
     """Find the focus anew now and then."""
     references: References = References()
+    adaptive: Choice | None = None
+    """Who chooses, from the reconstructions of a time point, which of its fields are imaged once more."""
+    then: Then | None = None
+    """How these are imaged, when all fields of the time point have been."""
     retries: Annotated[int, Field(ge=0, le=10)] = 1
     """How often a burst that came back damaged is taken again before it is recorded as missing."""
     proof: Proof = Proof()
@@ -197,6 +212,10 @@ class Protocol(Settings):
     def _contradictions(self) -> Iterator[str]:
         if isinstance(self.patterns, BundleFile) and self.inverse is not None:
             yield "a bundle brings its own inverse: leave out inverse"
+        if (self.adaptive is None) != (self.then is None):
+            yield "adaptive (who chooses fields) and then (how these are imaged once more) go together"
+        if self.then is not None and (self.references.bleaching or not self.order.startswith("time")):
+            yield "then needs time as the outermost loop, and no bleaching references"
         given = [key for key in ("positions", "grid", "z", "time") if getattr(self, key)]
         if self.useq is not None and (given or self.order != "time, field, z"):
             yield f"useq says where and when: leave out {', '.join(given) or 'order'}"

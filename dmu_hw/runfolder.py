@@ -47,6 +47,16 @@ class RunFolder:
         return self.path / "bundle.dmu"
 
     @property
+    def then(self) -> Path:
+        """The bundle that fields which were chosen are imaged with, if there is one."""
+        return self.path / "then.dmu"
+
+    @property
+    def chosen(self) -> Path:
+        """What it made of them."""
+        return self.path / "chosen-reconstruction.ome.zarr"
+
+    @property
     def settings(self) -> Path:
         """Everything that was decided before the run, for programs."""
         return self.path / "settings.json"

@@ -46,7 +46,7 @@ def run_protocol(path: Path, rig_path: Path | None, out: Path, output: Output) -
         run = new_run(out, session.protocol.name)
         with run_held(run, output):
             _write_settings(run, session, bundle)
-            taken = image(run, session, Past(), output, labelled=segments(bundle), disk_bytes=disk_bytes)
+            taken = image(run, session, Past(), output, bundle=bundle, disk_bytes=disk_bytes)
             instrument.close()  # others may have it while this run is stored
             finish(run, session, bundle, taken, output, began_s)
 
@@ -72,6 +72,8 @@ def _tidy(run: RunFolder) -> None:
 def needed_bytes(session: Session, bundle: Bundle | None) -> int:
     """Room on the disk for the whole run."""
     needed = session.plan.price.disk_bytes
+    if session.then is not None:
+        needed += sum(weight.nbytes for weight in session.then.weights.values())
     if bundle is not None:
         needed += sum(weight.nbytes for weight in bundle.weights.values())
     if segments(bundle):
@@ -103,6 +105,8 @@ def _write_settings(run: RunFolder, session: Session, bundle: Bundle | None) -> 
     session.sources.save(run.sources, write_whole)
     if bundle is not None:
         bundle.save(run.bundle)
+    if session.then is not None:
+        session.then.save(run.then)
     settings = {
         "software": f"dmu-hw {__version__}",
         "protocol": session.protocol.model_dump(mode="json"),

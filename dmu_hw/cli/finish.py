@@ -17,6 +17,7 @@ from dmu_hw.cli.session import Session
 from dmu_hw.counts import Counts
 from dmu_hw.ledger import photons_per_um2
 from dmu_hw.omezarr import Labels, Store
+from dmu_hw.past import read_past
 from dmu_hw.runfolder import RunFolder
 from dmu_hw.writer import write_stores
 
@@ -38,6 +39,8 @@ def finish(
     if "bleaching" in session.plan.takes:
         found = bleaching_of(run, session.plan)
         facts["bleaching"] = None if found is None else found.as_json()
+    if "chosen" in session.plan.takes:
+        facts["chosen"] = read_past(run.journal).chosen
     facts["wall_s"] = time.monotonic() - began_s
     _report(run, session, facts)
     run.write_manifest(facts)
@@ -101,6 +104,10 @@ def _reconstruct(
         with output.progress("reconstructing") as progress:
             window = window_of(session.plan, "patterns")
             reconstruct_run(Store(run.frames), run.reconstruction, bundle, window, progress)
+    if session.then is not None and not run.chosen.exists():
+        with output.progress("reconstructing what was chosen") as progress:
+            window = window_of(session.plan, "chosen")
+            reconstruct_run(Store(run.frames_of("chosen")), run.chosen, session.then, window, progress)
     if truth is None:
         return {}
     if run.truth.exists():

@@ -24,8 +24,10 @@ from dmu_hw.ports import Clock, MachineClock
 from dmu_hw.room import RoomWatch
 from dmu_hw.runfolder import RunFolder
 from dmu_hw.spool import Spool
+from dmu_hw.survey import Survey
 
 if TYPE_CHECKING:
+    from dmu_hw.bundle import Bundle
     from dmu_hw.cli.truth import Truth
 
 _TOLD_GAPS = 10
@@ -58,9 +60,13 @@ class Taken:
     """The first frames that are missing, and why."""
 
 
-def image(run: RunFolder, session: Session, past: Past, output: Output, *, labelled: bool, disk_bytes: int) -> Taken:
-    """Take all that is not sealed yet. The rig is open; `disk_bytes` is what the whole run needs."""
+def image(
+    run: RunFolder, session: Session, past: Past, output: Output, *, bundle: Bundle | None, disk_bytes: int
+) -> Taken:
+    """Take all that is not sealed yet. The rig is open; `bundle` reconstructs, `disk_bytes` is what the whole run
+    needs."""
     plan, clock = session.plan, session.rig.clock
+    labelled = bundle is not None and bundle.header.task == "segment"
     truth, gaps = _looked_back(session, past, labelled=labelled), told_gaps(plan, past.gaps)
     memory = _recalled(session, past)
     offset_ms = _offset_ms(past, clock)
@@ -78,6 +84,9 @@ def image(run: RunFolder, session: Session, past: Past, output: Output, *, label
         spool = Spool(run.spool, journal, resumed=True, offset_ms=offset_ms)
         ending.callback(spool.close)
         elapsed_ms = _elapsed_ms(past, plan, clock.now_ms() + offset_ms)
+        survey = _survey(run, session, past, bundle, journal)
+        if survey is not None:
+            ending.enter_context(survey)
         with output.progress("imaging") as progress:
 
             def watch(shot: Shot, burst: Burst) -> None:
@@ -89,7 +98,17 @@ def image(run: RunFolder, session: Session, past: Past, output: Output, *, label
                 room.check(spool.written_bytes)
                 progress(shot.index + 1, len(plan.shots))
 
-            engine = Engine(plan, session.rig, spool, watch, control, past=past, elapsed_ms=elapsed_ms, memory=memory)
+            engine = Engine(
+                plan,
+                session.rig,
+                spool,
+                watch,
+                control,
+                past=past,
+                elapsed_ms=elapsed_ms,
+                memory=memory,
+                survey=survey,
+            )
             with listening(run.control, control):
                 counts = engine.run()
             if not counts.aborted:
@@ -100,10 +119,23 @@ def image(run: RunFolder, session: Session, past: Past, output: Output, *, label
 def already(session: Session, past: Past, *, labelled: bool) -> Taken:
     """What came of a run whose last burst was taken before it was cut."""
     truth = _looked_back(session, past, labelled=labelled)
-    past.counts.expected = session.plan.price.frames
+    past.counts.expected = session.plan.price.frames - session.plan.frames_not_chosen(past.chosen)
     if past.counts.aborted:
         past.counts.missing = past.counts.expected - past.counts.saved
     return _taken(session, past, truth, told_gaps(session.plan, past.gaps), past.last_ms)
+
+
+def _survey(run: RunFolder, session: Session, past: Past, bundle: Bundle | None, journal: Journal) -> Survey | None:
+    """Who looks at the reconstructions and chooses, if the protocol names somebody."""
+    if session.chooser is None or bundle is None:
+        return None
+    from dmu_hw.reconstruct import Reconstructor  # noqa: PLC0415 - torch
+    from dmu_hw.view.window import window_of  # noqa: PLC0415 - torch
+
+    reconstructor = Reconstructor(bundle, window_of(session.plan, "patterns"))
+    survey = Survey(session.plan, session.chooser, reconstructor.estimate, journal, past.scores, past.chosen)
+    survey.catch_up(run.journal, run.spool)
+    return survey
 
 
 def _taken(session: Session, past: Past, truth: Truth | None, gaps: list[str], now_ms: float) -> Taken:

@@ -48,7 +48,7 @@ def resume_run(folder: Path, path: Path | None, rig_path: Path | None, output: O
             with ExitStack() as instrument:
                 instrument.enter_context(rig_held(session.rig.file))
                 instrument.enter_context(session.rig.opened())
-                taken = image(run, session, past, output, labelled=labelled, disk_bytes=disk_bytes)
+                taken = image(run, session, past, output, bundle=bundle, disk_bytes=disk_bytes)
         finish(run, session, bundle, taken, output, began_s)
 
 
@@ -82,7 +82,7 @@ def _as_begun(
     if problems:
         raise InputError(problems)
     rig_at = Path(settings["rig_path"])
-    kept = Kept(read_text(run.protocol), read_text(run.rig), rig_at, run.bundle, run.sources)
+    kept = Kept(read_text(run.protocol), read_text(run.rig), rig_at, run.bundle, run.sources, run.then)
     session = open_session(Path(settings["protocol_path"]), kept=kept)
     _check_plan(run, session, settings)
     bundle = load_bundle(run.bundle) if settings["bundle_hash"] is not None else None

@@ -10,11 +10,13 @@ from pathlib import Path
 
 from dmu_hw import plugin
 from dmu_hw.bundle import Bundle
+from dmu_hw.choosing import Chooser, chooser_of
 from dmu_hw.cli.output import origin
 from dmu_hw.data import PatternStack
 from dmu_hw.errors import DeviceError, DmuError, InputError, Problem
 from dmu_hw.files import Document, Settings, parse_yaml, read_text, validate
 from dmu_hw.physics.optics import Optics
+from dmu_hw.physics.patterns import PatternSet
 from dmu_hw.plan import Plan
 from dmu_hw.planner import make_plan
 from dmu_hw.protocol import BundleFile, Protocol
@@ -38,6 +40,10 @@ class Session:
     plan: Plan
     sources: Sources
     """Texts of the files that say where and when, if the protocol names any."""
+    then: Bundle | None = None
+    """Of fields that were chosen, if they are imaged with one."""
+    chooser: Chooser | None = None
+    """Who chooses them."""
 
     @property
     def optics(self) -> Optics:
@@ -69,6 +75,7 @@ class Kept:
     rig_path: Path
     bundle: Path
     sources: Path
+    then: Path
 
 
 def open_session(path: Path, rig_path: Path | None = None, kept: Kept | None = None) -> Session:
@@ -80,6 +87,8 @@ def open_session(path: Path, rig_path: Path | None = None, kept: Kept | None = N
     patterns: _Patterns | None = None
     inverse: Settings | None = None
     plan: Plan | None = None
+    then: _Patterns | None = None
+    chooser: Chooser | None = None
     with refused:
         if kept is None:
             rig = load_instrument(rig_path or _rig_named_in(document))
@@ -93,16 +102,35 @@ def open_session(path: Path, rig_path: Path | None = None, kept: Kept | None = N
     with refused:
         inverse = _inverse_settings(document, protocol)
     with refused:
-        patterns = _patterns(protocol, kept)
+        patterns = _patterns(protocol.patterns, None if kept is None else kept.bundle)
+    with refused:
+        then = _patterns(protocol.then.patterns, None if kept is None else kept.then) if protocol.then else None
+    with refused:
+        chooser = _chooser(protocol, document)
     if rig is not None and patterns is not None:
         with refused:
-            _check_fit(patterns.bundle, rig, document)
+            _check_fit(patterns.bundle, rig, document.where(("patterns", "bundle")))
         with refused:
-            plan = None if placed is None else make_plan(placed, document, rig, rig.optics, patterns.stack)
+            _check_fit(then.bundle if then else None, rig, document.where(("then", "patterns", "bundle")))
+        with refused:
+            stacks = patterns.stack, then.stack if then else None
+            plan = None if placed is None else make_plan(placed, document, rig, rig.optics, *stacks)
     if refused.problems or rig is None or patterns is None or placed is None or plan is None:
         raise InputError(refused.problems)
     plan = replace(plan, cautions=(*plan.cautions, *_cautions(patterns.bundle, rig, protocol, document)))
-    return Session(path, text, placed, rig, patterns.bundle, inverse, patterns.stack, plan, sources)
+    return Session(
+        path,
+        text,
+        placed,
+        rig,
+        patterns.bundle,
+        inverse,
+        patterns.stack,
+        plan,
+        sources,
+        then.bundle if then else None,
+        chooser,
+    )
 
 
 @dataclass
@@ -139,11 +167,21 @@ def _protocol(document: Document, refused: _Refused) -> Protocol:
         raise InputError([*error.problems, *refused.problems]) from None
 
 
-def _patterns(protocol: Protocol, kept: Kept | None) -> _Patterns:
-    if isinstance(protocol.patterns, BundleFile):
-        bundle = load_bundle(protocol.patterns.bundle if kept is None else kept.bundle)
+def _patterns(patterns: BundleFile | PatternSet, kept: Path | None) -> _Patterns:
+    if isinstance(patterns, BundleFile):
+        bundle = load_bundle(patterns.bundle if kept is None else kept)
         return _Patterns(bundle.patterns, bundle)
-    return _Patterns(protocol.patterns.make())
+    return _Patterns(patterns.make())
+
+
+def _chooser(protocol: Protocol, document: Document) -> Chooser | None:
+    if protocol.adaptive is None:
+        return None
+    if protocol.inverse is None and not isinstance(protocol.patterns, BundleFile):
+        what = "needs reconstructions to choose by: patterns from a bundle, or an inverse"
+        raise InputError([Problem(document.where(("adaptive",)), what)])
+    with outsiders(document.where(("adaptive", "by"))):
+        return chooser_of(protocol.adaptive, document.inside(("adaptive",)))
 
 
 def _rig_named_in(document: Document) -> Path:
@@ -172,8 +210,7 @@ def load_bundle(path: Path) -> Bundle:
     return bundle
 
 
-def _check_fit(bundle: Bundle | None, rig: Rig, document: Document) -> None:
-    where = document.where(("patterns", "bundle"))
+def _check_fit(bundle: Bundle | None, rig: Rig, where: str) -> None:
     misfits = bundle.misfits(rig.optics) if bundle is not None else []
     if misfits:
         raise InputError([Problem(where, misfit) for misfit in misfits])
