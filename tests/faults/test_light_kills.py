@@ -51,7 +51,10 @@ for line in sys.stdin:
         try:
             run(folder)
         except DeviceError as error:
-            (folder / "said.txt").write_text(str(error))
+            said, before = str(error), error.__context__
+            while before is not None:
+                said, before = f"{before}; {said}", before.__context__
+            (folder / "said.txt").write_text(said)
         os._exit(1)
 """
 """A process that has loaded all that a run needs, and makes one of itself for every line."""
@@ -107,7 +110,7 @@ def struck(runs: subprocess.Popen[str], device: Laser, folder: Path, blow: Blow,
     """Start a run, strike so long after its first light; how long it was lit after that."""
     folder.mkdir()
     device.log.write_text("")
-    laser_rig(folder, device.yaml())
+    laser_rig(folder, device.yaml(timeout_ms=1000.0))  # a busy machine keeps the laser waiting too
     assert runs.stdin is not None
     assert runs.stdout is not None
     runs.stdin.write(f"{folder}\n")
