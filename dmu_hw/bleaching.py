@@ -19,7 +19,7 @@ _SURE = 2.0
 
 @dataclass(frozen=True)
 class Bleaching:
-    """What is left of the dye after a dose D is exp(-loss·D)."""
+    """What is left of the dye after a dose D is exp(-loss·D); both where the references look."""
 
     references: int
     """Frames that tell of it."""
@@ -48,11 +48,12 @@ class Bleaching:
 def bleaching_of(run: RunFolder, plan: Plan) -> Bleaching | None:
     """The decay that all fields together tell; None without two references of a field that give light."""
     store, take = Store(run.frames_of("bleaching")), plan.takes["bleaching"]
+    parts = _parts_seen(plan, take)
     doses: dict[int, float] = {}
     before: dict[int, float] = {}
     for line in read_journal(run.journal):
         if line["kind"] == "light":
-            dose = line["dose_mj_cm2"]
+            dose = line["dose_mj_cm2"] * parts.get(line["dose_mj_cm2"], 1.0)
             if plan.shots[line["shot"]].role == "bleaching":
                 before[line["shot"]] = doses.get(line["field"], 0.0) + dose / 2
             doses[line["field"]] = doses.get(line["field"], 0.0) + dose
@@ -85,6 +86,19 @@ def fitted(fields: Sequence[Sequence[tuple[float, float]]], dose_mj_cm2: float) 
     rest = np.array(logs) + loss * np.array(doses)
     error = math.sqrt(float(np.dot(rest, rest)) / free / spread) if free > 0 else None
     return Bleaching(len(doses), loss, error, math.exp(-loss * dose_mj_cm2))
+
+
+def _parts_seen(plan: Plan, reference: Take) -> dict[float, float]:
+    """For each dose that is booked, how much more of it falls where the reference looks than on the mean of the field:
+    its pattern lights the same places every time, and no other frame tells of those that it does not light."""
+    leakage = plan.optics.mirrors.leakage
+    looks = reference.stack.masks[0] + (1 - reference.stack.masks[0]) * leakage
+    takes = [*plan.takes.values(), *([] if plan.focus_take is None else [plan.focus_take])]
+    parts: dict[float, float] = {}
+    for take in takes:
+        lit = (take.stack.masks + (1 - take.stack.masks) * leakage).sum(axis=0)
+        parts[take.dose_mj_cm2] = float(np.mean(lit * looks) / (np.mean(lit) * np.mean(looks)))
+    return parts
 
 
 def _dark_adu(plan: Plan, take: Take) -> float:

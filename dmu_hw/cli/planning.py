@@ -45,7 +45,10 @@ def _extent(plan: Plan) -> str:
     references = [role for role in ("plain", "full") if role in plan.takes]
     extent += f", and {' and '.join(references)} references of each" if references else ""
     bleaching = plan.shots.loops.bleaching_of_a_field()
-    return extent + (f", and {bleaching:,} bleaching references of a field" if bleaching else "")
+    extent += f", and {bleaching:,} bleaching references of a field" if bleaching else ""
+    if "chosen" in plan.takes:
+        extent += f"; all of them chosen, at most, {plan.takes['chosen'].stack.count:,} patterns more"
+    return extent + (f"; {plan.price.focus_bursts:,} bursts for the focus" if plan.price.focus_bursts else "")
 
 
 def _price_lines(price: Price) -> list[tuple[str, str]]:

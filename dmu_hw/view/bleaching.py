@@ -21,5 +21,8 @@ def bleaching_section(facts: dict[str, Any] | None) -> Section:
         ("left at the end, in the field with most light", f"{100 * facts['left']:.1f} %"),
         ("reference frames", f"{facts['references']:,}"),
     ]
-    told = "One exponential through the mean light of the reference frames of all fields, over the dose of each field."
+    told = (
+        "One exponential through the mean light of the reference frames of all fields, over the dose at the places "
+        "that the pattern of the references lights."
+    )
     return Section("bleaching", "Bleaching", (pairs(rows), paragraph(told, class_="note")))

@@ -14,6 +14,8 @@ from fakes import bench_rig, plan_of, run_plan
 from dmu_hw.bleaching import bleaching_of, fitted
 from dmu_hw.errors import InputError
 from dmu_hw.omezarr import Store
+from dmu_hw.physics.patterns import PatternSet
+from dmu_hw.planner import make_plan
 from dmu_hw.rig import Rig
 from dmu_hw.writer import write_stores
 
@@ -96,3 +98,20 @@ def test_fields_of_any_brightness_tell_one_decay() -> None:
     assert found.dose_mj_cm2 == pytest.approx(40.0)
     assert found.left == pytest.approx(math.exp(-2.0))
     assert fitted([[(0.0, 1.0)], []], 1.0) is None
+
+
+def test_the_dose_counts_where_the_reference_looks(small_rig: Callable[..., Rig], tmp_path: Path) -> None:
+    """Its pattern lights the same quarter of the field every time; in the mean of the field that would be lost."""
+    true_dose = 2_000.0
+    world = {"specimen": {"kind": "layer", "brightness": 1.0}, "truth": {"dye": {"bleach_dose_mj_cm2": true_dose}}}
+    rig = small_rig({f"connections.world.{key}": value for key, value in world.items()})
+    blocks = {"set": "blocks", "count": 4, "camera_pixel": 16}
+    keys: dict[str, Any] = {"side": 64, "time": {"loops": 8}, "references": {"bleaching": 1}}
+    plan = plan_of(rig, count=4, camera_pixel=16, **{**keys, "patterns": blocks})
+    stack = PatternSet.model_validate(blocks).make()
+    plan = make_plan(plan.protocol, rig.file.path, rig, rig.optics, stack)
+    run, _ = run_plan(tmp_path / "run", rig, plan)
+    write_stores(run, plan)
+    found = bleaching_of(run, plan)
+    assert found is not None
+    assert found.loss_per_mj_cm2 == pytest.approx(1 / true_dose, rel=0.2)
