@@ -14,6 +14,7 @@ from types import ModuleType
 
 from dmu_hw.errors import InputError, Problem
 
+_LONGEST = 60
 _DOTTED = re.compile(r"[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)+")
 
 
@@ -29,11 +30,16 @@ def load_class(package: str, name: str, attribute: str, *, where: str, folder: P
     try:
         module = _module(package, name, where=where, folder=folder)
     except (ImportError, SyntaxError) as error:
-        raise InputError([Problem(where, f"{name!r} cannot be loaded: {error}")]) from error
+        raise InputError([Problem(where, f"{_shown(name)} cannot be loaded: {error}")]) from error
     found = getattr(module, attribute, None)
     if not isinstance(found, type):
-        raise InputError([Problem(where, f"{name!r} has no {attribute}; it has: {_classes(module)}")])
+        raise InputError([Problem(where, f"{_shown(name)} has no {attribute}; it has: {_classes(module)}")])
     return found
+
+
+def _shown(name: str) -> str:
+    """Short enough for a line, whoever wrote it."""
+    return repr(name if len(name) <= _LONGEST else f"{name[:_LONGEST]}...")
 
 
 def _classes(module: ModuleType) -> str:
@@ -57,7 +63,7 @@ def _module(package: str, name: str, *, where: str, folder: Path) -> ModuleType:
     close = difflib.get_close_matches(name, allowed, n=1)
     hint = f"; did you mean {close[0]!r}?" if close else ";"
     choice = f"{', '.join(allowed)}, a dotted path, or a .py file beside the YAML"
-    raise InputError([Problem(where, f"there is no {name!r}{hint} allowed: {choice}")])
+    raise InputError([Problem(where, f"there is no {_shown(name)}{hint} allowed: {choice}")])
 
 
 def _from_file(path: Path, *, where: str) -> ModuleType:

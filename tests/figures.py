@@ -1,10 +1,10 @@
 """What campaigns measure, kept in one file and shown as a table.
 
-    pytest -m campaign --figures tests      # measures, and writes tests/faults/figures.json and figures.md
-    python tests/figures.py                 # writes figures.md again
+    pytest -m 'campaign or bench' --figures tests      # measures, and writes tests/faults/figures.json and figures.md
+    python tests/figures.py                            # writes figures.md again
 
-Each figure belongs to a row (a fault, R1 to R20) and names the test that measured it; a test that is run again
-replaces its own figures and no others.
+Each figure belongs to a row (a fault, R1 to R20, or "speed") and names the test that measured it; a test that is run
+again replaces its own figures and no others.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class Figure:
     value: str
     allowed: str
     test: str
-    """Its node: `pytest -m campaign NODE` measures it again."""
+    """Its node: `pytest -m 'campaign or bench' NODE` measures it again."""
     load: float
     """Processes that wanted a core while it was measured, its own among them; timings mean little where they are more
     than there are cores."""
@@ -50,7 +50,7 @@ def keep(new: Sequence[Figure], file: Path = FILE) -> None:
     """Put figures in the place of those that the same tests gave before."""
     again = {figure.test for figure in new}
     figures = [*(figure for figure in kept(file) if figure.test not in again), *new]
-    figures.sort(key=lambda figure: (int(figure.row[1:]), figure.test, figure.what))
+    figures.sort(key=lambda figure: (figure.row[:1] != "R", figure.row[1:].zfill(2), figure.test))
     content = {"python": platform.python_version(), "system": platform.system(), "cores": os.cpu_count()}
     text = json.dumps(content | {"figures": [asdict(figure) for figure in figures]}, indent=1, ensure_ascii=False)
     file.write_text(f"{text}\n", encoding="utf-8")
@@ -63,7 +63,7 @@ def table(file: Path = FILE) -> str:
     lines = [
         "# What was measured",
         "",
-        "Made by `pytest -m campaign --figures tests` (or any of the tests named here); do not edit.",
+        "Made by `pytest -m 'campaign or bench' --figures tests` (or any of the tests named here); do not edit.",
         f"Python {facts['python']}, {facts['system']}, {facts['cores']} cores.",
         "*Load*: how many processes wanted a core meanwhile; where they are more than the cores, times are too long.",
         "",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -204,7 +205,11 @@ def load_bundle(path: Path) -> Bundle:
     model, where = bundle.header.model, f"{path}: model"
     if model.endswith(".py"):
         # a bundle may come from anybody: it must not choose a file of this computer to be run
-        raise InputError([Problem(where, f"{model!r} is a file; install it as a package and make the bundle again")])
+        what = f"{model[:60]!r} is a file; install it as a package and make the bundle again"
+        raise InputError([Problem(where, what)])
+    if "." in model and model.partition(".")[0] in sys.stdlib_module_names:
+        # nor a part of Python: there are some that open a browser or a window when they are imported
+        raise InputError([Problem(where, f"{model[:60]!r} is a part of Python and no model")])
     with outsiders(where):
         plugin.load_class("dmu_hw.models", model, "Settings", where=where, folder=Path())
     return bundle
