@@ -79,13 +79,17 @@ class Pricing:
         point_s = rounds * self._ways_s(inside) + (rounds - 1) * self._again_s(inside) + self._light_s()
         point_s += searches * self._search_s() / (series * loops.times)
         again_s = self._again_s(inside)
-        ends_s, late_s = 0.0, 0.0
-        for time in range(loops.times):
-            due_s = self.shots.timing.due_s(time)
-            late_s = max(0.0, ends_s - due_s)
-            ends_s = max(ends_s, due_s) + (again_s if time else 0.0) + point_s
         between_s = self._ways_s(outside, inner=("time", *inside))
-        return upload_s + approach_s + series * ends_s + between_s, late_s if self.shots.timing.has_intervals else 0.0
+        total_s, late_s = 0.0, 0.0
+        # the way to the first field of a series falls into its first interval, as it does in the run
+        for count, first_way_s in ((1, approach_s), (series - 1, between_s / max(1, series - 1))):
+            ends_s = 0.0
+            for time in range(loops.times if count else 0):
+                due_s = self.shots.timing.due_s(time)
+                late_s = max(late_s, ends_s - due_s) if time else late_s
+                ends_s = max(ends_s, due_s) + (again_s if time else first_way_s) + point_s
+            total_s += count * ends_s
+        return upload_s + total_s, late_s if self.shots.timing.has_intervals else 0.0
 
     def _light_s(self) -> float:
         """The bursts of one time point, on average."""

@@ -170,11 +170,11 @@ def test_an_abort_is_not_taken_back(tmp_path: Path) -> None:
 def test_orders_come_through_a_file_that_is_gone_when_it_was_read(tmp_path: Path) -> None:
     control, path = Control(), tmp_path / "control"
     with listening(path, control):
-        assert send(path, "pause")
+        assert send(path, "pause", timeout_s=30.0)
         assert control.state == "paused"
-        assert send(path, "go")
+        assert send(path, "go", timeout_s=30.0)
         assert control.state == "running"
-        assert send(path, "abort", "too warm")
+        assert send(path, "abort", "too warm", timeout_s=30.0)
         with pytest.raises(Aborted, match="too warm"):
             control.check()
     assert list(tmp_path.iterdir()) == []
@@ -213,7 +213,7 @@ def test_a_file_that_cannot_be_removed_is_not_obeyed_and_stops_nothing(
 
     monkeypatch.setattr(Path, "unlink", unlink)
     with listening(path, control):
-        assert send(path, "pause")
+        assert send(path, "pause", timeout_s=30.0)
     assert control.state == "paused"
     assert refusals == [0]
 

@@ -60,11 +60,11 @@ def test_a_run_that_is_paused_and_aborted_from_outside(
         taken.append(not lights[0].is_on())
         taken.append(send(folder / "control", "abort", "the stage drips", timeout_s=20.0))
 
-    def watched(light: Light) -> None:
+    def watched(light: Light, *longest_ms: float) -> None:
         lights.append(light)
         if len(lights) == 2:
             orders.start()
-        switch_on(light)
+        switch_on(light, *longest_ms)
 
     orders = threading.Thread(target=give_orders)
     monkeypatch.setattr(Light, "on", watched)
