@@ -29,14 +29,21 @@ _CAP = 9.0
 _PATTERNS, _NEIGHBOURS, _SIGNAL, _BORDER_PX = 0.25, 0.12, 0.02, 0.3
 """Errors of the model: as a part of what patterns differ by in a pixel, of what neighbours differ by, of the signal;
 and how far a border of pixels may lie from where it is believed, in object pixels."""
-_SCALES = (1.0, 0.5, 0.25, 0.12, 0.06)
-"""What may be left of these errors in a burst that agrees that well."""
+_SCALES = (2.0, 1.0, 0.5, 0.25, 0.12, 0.06)
+"""What there may be of these errors in a burst that agrees that badly, or well."""
+_AT_ONCE, _AGED = 0.15, 2.0
+"""What drift and bleaching do grows from frame to frame: the variance of a frame that the marker follows at once, and
+what comes to it over a whole burst, times the square of its age; in proportion to their mean."""
+_REFUTED = -1.5
+"""By how much of what is needed a rival must fit better: the model's errors are not only noise."""
 _ODD_SLOT, _ODD_TWIN, _ODD_BURST = 0.6, 0.25, 0.25
 """Part of the distance to a rival that a frame may not miss the marker by; one that equals another frame, as a repeated
 one does; and all frames together."""
 _TWIN = 1.5
 """χ² a pixel up to which two frames are the same but for noise."""
 _LEAST_ODD = 15.0
+_TELLING, _LEAST_VOTES, _MOST_AGAINST = 4.0, 20, 0.15
+"""χ² between lit and dark from which a pixel has a vote, how many must have one, and what part may be against."""
 _BLEACHED, _BRIGHTENED = 0.3, -0.05
 """Light that a burst may lose, and gain, from its first frame to its last."""
 
@@ -49,7 +56,7 @@ class Verdict:
     why: str
     """Empty if it is proven."""
     told: float
-    """How well the worst told rival is told, in units of what is needed: above 1 is proven, below -1 refuted."""
+    """How well the worst told rival is told, in units of what is needed: above 1 is proven."""
     missed: float
     """χ² a pixel of the slot that misses the marker by most; about 1 where all is well."""
 
@@ -76,6 +83,9 @@ class _Fit:
     """χ² between the frame of a slot and a rival."""
     noise: Array
     """Sum over a slot's pixels of (noise / all errors)²."""
+    against: float
+    """Part of the pixels, of those where lit and dark differ, that look dark where they should be lit, or the other way
+    round."""
 
     @classmethod
     def of(cls, marker: Marker, frames: Mapping[int, Uint16Array], pixels: Uint16Array) -> _Fit:
@@ -93,8 +103,8 @@ class _Fit:
         seen = pixels.ravel()[marker.judged].astype(np.float64) - marker.readings.offset_adu
         dark, spread = _dark(marker, codes, light, seen)
         rivals, around = (np.concatenate([values, np.full_like(values[:1], dark)]) for values in (light, beside))
-        scene = _Scene.of(marker, codes, slots[marker.beside], rivals, around, spread)
         ages = np.append((count - np.array(patterns)) / count, 0.0)
+        scene = _Scene.of(marker, codes, slots[marker.beside], rivals, around, ages, spread)
         left = 1 - ages * scene.bleaching(ages, seen)
         errors = (seen - scene.border - rivals * left[:, None]) ** 2
         scale = scene.scale(errors)
@@ -108,6 +118,7 @@ class _Fit:
             summed(np.minimum(errors / variance, _CAP)),
             summed(np.minimum((rivals - scene.own) ** 2 / variance, _CAP)),
             summed((scene.noise / variance)[None] ** 2)[:, 0],
+            _against(seen - scene.border, scene.own, np.where(codes == len(light), light.mean(axis=0), dark), variance),
         )
 
 
@@ -125,7 +136,9 @@ class _Scene:
     """Variances."""
 
     @classmethod
-    def of(cls, marker: Marker, codes: Codes, sides: Codes, rivals: Array, around: Array, spread: float) -> _Scene:
+    def of(
+        cls, marker: Marker, codes: Codes, sides: Codes, rivals: Array, around: Array, ages: Array, spread: float
+    ) -> _Scene:
         """`sides` are the codes of the neighbours, (side, pixel), and `around` what each rival says there."""
         readings, lit, light = marker.readings, codes < len(rivals) - 1, rivals[:-1]
         own = _of(rivals, codes)
@@ -145,6 +158,8 @@ class _Scene:
             (_SIGNAL * np.maximum(own, brightest)) ** 2 + blurred + (0.3 * readings.dark_adu) ** 2 + (1.5 * leaked) ** 2
         )
         seen = (_PATTERNS * _contrast(light, own)) ** 2 + _NEIGHBOURS**2 * nearby
+        grown = _AT_ONCE + _AGED * ages**2
+        seen *= (grown / grown[:-1].mean())[codes]
         return cls(codes, own, border, np.where(lit, 2 * noise, noise + spread**2), model + np.where(lit, seen, 0.0))
 
     def bleaching(self, ages: Array, seen: Array) -> float:
@@ -158,8 +173,9 @@ class _Scene:
         """The least part of the model's errors with which the frame in the middle of all still fits."""
         own, known, slots = _of(errors, self.codes), self.codes >= 0, len(errors) - 1
         cells = np.bincount(self.codes[known], minlength=slots + 1)[:slots]
-        best = _SCALES[0]
-        for scale in _SCALES[1:]:
+        # a frame that is alone has no others by which the model could be found to be that wrong
+        best, *less = _SCALES if slots > 1 else _SCALES[1:]
+        for scale in less:
             misfit = np.minimum(own / (self.noise + scale * self.model), _CAP)
             sums = np.bincount(self.codes[known], misfit[known], slots + 1)[:slots]
             means = np.sort(sums[cells > 0] / cells[cells > 0])
@@ -174,11 +190,20 @@ def _dark(marker: Marker, codes: Codes, light: Array, seen: Array) -> tuple[floa
     they are not, and what believes them so is refuted."""
     unlit, lit = codes == len(light), (codes >= 0) & (codes < len(light))
     half = max(0.0, float(np.median(_of(light, np.where(lit, codes, 0))[lit])) / 2) if lit.any() else 0.0
-    least = min(marker.readings.dark_adu, half)
+    believed = marker.readings.dark_adu
+    most = max(half, 2 * believed)
     if not unlit.any():
-        return least, 0.0
-    level = float(np.clip(np.median(seen[unlit]), least, half))
-    return level, min(1.48 * float(np.median(np.abs(seen[unlit] - level))), 0.3 * half)
+        return believed, 0.0
+    level = float(np.clip(np.median(seen[unlit]), believed / 2, most))
+    return level, min(1.48 * float(np.median(np.abs(seen[unlit] - level))), 0.3 * most)
+
+
+def _against(seen: Array, own: Array, opposite: Array, variance: Array) -> float:
+    """Pixels have one vote each, whatever they are off by."""
+    telling = (opposite - own) ** 2 > _TELLING * variance
+    if telling.sum() < _LEAST_VOTES:
+        return 0.0
+    return float((np.abs(seen - opposite) < np.abs(seen - own))[telling].mean())
 
 
 def _contrast(light: Array, own: Array) -> Array:
@@ -211,13 +236,13 @@ def _verdict(fit: _Fit, patterns: list[int]) -> Verdict:
     told = np.where(others, fit.misfit - own[:, None], np.inf)[:slots] / needed[:, None]
     slot, rival = np.unravel_index(int(np.argmin(told)), told.shape)
     least, missed = float(told[slot, rival]), float((own / np.maximum(fit.cells, 1)).max())
-    if least < -1:
+    if least < _REFUTED:
         return Verdict("refuted", f"the light of frame {patterns[slot]} is that of {names[rival]}", least, missed)
     if odd.any():
         which = int(np.argmax(np.where(odd, excess, -np.inf)))
         what = f"the light of frame {patterns[which]} is" if which < slots else "dark parts of the marker are"
         return Verdict("refuted", f"{what} not what the marker shows", least, missed)
-    if all_odd:
+    if all_odd or fit.against > _MOST_AGAINST:
         return Verdict("refuted", "the light of the frames is not what the marker shows", least, missed)
     if least > 1:
         return Verdict("proven", "", least, missed)

@@ -74,7 +74,7 @@ class LightBench:
         old: Marker,
         specimen: str | None,
         seed: int,
-        nuisances: Nuisances = Nuisances(),  # noqa: B008 - frozen
+        nuisances: Nuisances = Nuisances(),
     ) -> None:
         """`old` is what the mirrors held before; no specimen: an empty field."""
         self.marker, self.old = marker, old

@@ -1,0 +1,264 @@
+"""Wrong patterns injected by the thousand: found by the light, or said to be unproven; good bursts pass.
+
+The table is printed by `pytest -m campaign -s tests/faults/test_proof.py`.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from itertools import combinations
+from pathlib import Path
+
+import numpy as np
+import pytest
+from fakes import lines_of, plan_of, run_plan
+from hypothesis import assume, given
+from hypothesis import strategies as st
+from lightbench import BELIEF, DARK, MARKER, STALE, LightBench, marker_of, stack_of
+
+from dmu_hw.marker import drawn_codes, exchanged
+from dmu_hw.proof import judge
+from dmu_hw.rig import Rig
+
+LIGHT = {"bright": 20_000.0, "dim": 400.0}
+"""Electrons in the brightest pixels of a frame."""
+CASES = [(1, 16, 48), (1, 1024, 24), (4, 16, 48), (4, 1024, 24), (16, 16, 48), (16, 1024, 32)]
+"""T, compression, camera pixels along a side."""
+
+
+def faults(count: int, rng: np.random.Generator) -> Iterator[tuple[str, list[int]]]:
+    """What was shown in a burst in which one thing went wrong."""
+    right = [*range(count), MARKER]
+    place = int(rng.integers(count))
+    missing = right.copy()
+    missing[place] = DARK
+    yield "missing", missing
+    yield "stale", [*(STALE - 1 - pattern for pattern in range(count)), STALE]
+    yield "one ahead", [*right[1:], right[0]]
+    yield "lost step", [*right[: place + 1], *right[place:-1]]
+    yield "extra step", [*right[:place], *right[place + 1 :], DARK]
+    if count == 1:
+        return
+    shift = int(rng.integers(1, count))
+    yield "shifted", [*((pattern + shift) % count for pattern in range(count)), MARKER]
+    one, other = (int(value) for value in rng.choice(count, 2, replace=False))
+    swapped = right.copy()
+    swapped[one], swapped[other] = other, one
+    yield "swapped", swapped
+    repeated = right.copy()
+    repeated[one] = other
+    yield "repeated", repeated
+
+
+@dataclass
+class Tally:
+    """What the judge said: (kind, T, compression, brightness) → verdicts."""
+
+    said: dict[tuple[str, int, int, str], Counter[str]] = field(default_factory=dict)
+
+    def add(self, kind: str, count: int, compression: int, light: str, said: str) -> None:
+        self.said.setdefault((kind, count, compression, light), Counter())[said] += 1
+
+    def of(self, said: str, *, good: bool) -> int:
+        return sum(counts[said] for (kind, *_), counts in self.said.items() if (kind == "good") == good)
+
+    def total(self, *, good: bool) -> int:
+        return sum(self.of(said, good=good) for said in ("proven", "refuted", "undecided"))
+
+    def table(self) -> str:
+        lines = ["| what | T | compression | light | bursts | refuted | undecided | proven |", "|---" * 8 + "|"]
+        for (kind, count, compression, light), said in sorted(self.said.items()):
+            numbers = " | ".join(str(said[what]) for what in ("refuted", "undecided", "proven"))
+            lines.append(f"| {kind} | {count} | ×{compression} | {light} | {said.total()} | {numbers} |")
+        return "\n".join(lines)
+
+
+def judged(bench: LightBench, shown: list[int], electrons: float) -> str:
+    *frames, last = bench.burst(shown, electrons)
+    marker = marker_of(bench.marker.stack, bench.pixels, bench.power_mw(electrons))
+    return judge(marker, dict(enumerate(frames)), last).said
+
+
+def campaign(cases: list[tuple[int, int, int]], scenes: int, rounds: int, seed: int = 0) -> Tally:
+    """As many good bursts as faulty ones."""
+    tally = Tally()
+    for count, compression, pixels in cases:
+        for scene in range(scenes):
+            chance = np.random.default_rng([seed, count, compression, scene])
+            kind = ("hadamard", "random")[scene % 2] if count > 1 else "uniform"
+            marker = marker_of(stack_of(count, compression, kind), pixels)
+            old = marker_of(stack_of(count, compression, "random", seed=scene + 1), pixels)
+            specimen = ("nuclei", "filaments", "nuclei", "beads")[scene % 4]
+            bench = LightBench(marker, old, specimen, seed=int(chance.integers(2**31)))
+            for light, electrons in LIGHT.items():
+                for _ in range(rounds):
+                    for fault, shown in faults(count, chance):
+                        tally.add(fault, count, compression, light, judged(bench, shown, electrons))
+                        good = judged(bench, [*range(count), MARKER], electrons)
+                        tally.add("good", count, compression, light, good)
+    return tally
+
+
+# ---------------------------------------------------------------- what the marker is
+
+
+@given(st.integers(1, 16), st.integers(4, 40), st.integers(4, 40), st.integers(1, 3), st.integers(0, 99))
+def test_every_pattern_has_its_part_of_the_marker(count: int, rows: int, columns: int, cell: int, seed: int) -> None:
+    stack = stack_of(count, 16, "random", seed)
+    cells = -(-rows // cell) * -(-columns // cell)
+    assume(cells > 2 * count)
+    codes = drawn_codes(stack, (rows, columns), cell)
+    assert codes.shape == (rows, columns)
+    assert set(np.unique(codes)) == set(range(count + 1)), "each pattern is there, and the dark"
+    whole = codes[: rows // cell * cell : cell, : columns // cell * cell : cell]
+    assert (codes[: rows // cell * cell, : columns // cell * cell] == whole.repeat(cell, 0).repeat(cell, 1)).all()
+    assert (codes == drawn_codes(stack, (rows, columns), cell)).all(), "the same patterns, the same marker"
+
+
+def test_other_patterns_have_another_marker() -> None:
+    one, other = (drawn_codes(stack_of(4, 16, "random", seed), (32, 32)) for seed in (1, 2))
+    assert (one == other).mean() < 0.4
+
+
+def test_the_mask_shows_in_each_pixel_its_pattern() -> None:
+    marker = marker_of(stack_of(4, 16), 12)
+    mask, side = marker.mask(), marker.stack.camera_pixel
+    for (row, column), code in np.ndenumerate(marker.codes):
+        seen = mask[row * side : (row + 1) * side, column * side : (column + 1) * side]
+        assert (seen == (marker.stack.masks[code] if code < 4 else False)).all()
+    assert marker.light(0.01) == pytest.approx(mask.mean() + 0.01 * (1 - mask.mean()))
+
+
+def test_lit_is_the_part_of_pixels_that_show_a_pattern() -> None:
+    for lit in (0.1, 0.5, 0.9):
+        assert (marker_of(stack_of(4, 64), 32, lit=lit).codes < 4).mean() == pytest.approx(lit, abs=0.01)
+
+
+def test_blur_crosses_the_borders_of_small_pixels_more() -> None:
+    parts = [exchanged(side_um, BELIEF) for side_um in (1.0, 2.0, 4.0, 16.0)]
+    assert parts == sorted(parts, reverse=True)
+    assert 0.2 > parts[0] > 4 * parts[-1] > 0
+
+
+# ---------------------------------------------------------------- what is judged
+
+
+@pytest.fixture(scope="module")
+def bench() -> LightBench:
+    return LightBench(marker_of(stack_of(4, 64), 16), marker_of(stack_of(4, 64, "random", 5), 16), "filaments", 1)
+
+
+@pytest.fixture(scope="module")
+def empty() -> LightBench:
+    marker = marker_of(stack_of(4, 64), 16)
+    return LightBench(marker, marker_of(stack_of(4, 64, "random", 5), 16), None, 1)
+
+
+def test_good_bursts_are_proven(bench: LightBench) -> None:
+    assert {judged(bench, [0, 1, 2, 3, MARKER], 20_000.0) for _ in range(20)} == {"proven"}
+
+
+@pytest.mark.parametrize("shift", [1, 2, 3])
+def test_every_shift_is_refuted(bench: LightBench, shift: int) -> None:
+    shown = [*((pattern + shift) % 4 for pattern in range(4)), MARKER]
+    assert judged(bench, shown, 20_000.0) == "refuted"
+
+
+def test_every_swap_and_every_step_that_is_lost_is_refuted(bench: LightBench) -> None:
+    for one, other in combinations(range(4), 2):
+        swapped = [0, 1, 2, 3, MARKER]
+        swapped[one], swapped[other] = other, one
+        assert judged(bench, swapped, 20_000.0) == "refuted"
+    right = [0, 1, 2, 3, MARKER]
+    for place in range(4):
+        assert judged(bench, [*right[: place + 1], *right[place:-1]], 20_000.0) == "refuted"
+
+
+@pytest.mark.parametrize("shown", [[0, 1, 2, 3, DARK], [0, 1, 2, 3, 3], [-4, -5, -6, -7, STALE], [DARK] * 5])
+def test_a_marker_that_is_none_proves_nothing(bench: LightBench, shown: list[int]) -> None:
+    assert judged(bench, shown, 20_000.0) != "proven"
+
+
+def test_in_an_empty_field_nothing_is_proven_and_nothing_refuted(empty: LightBench) -> None:
+    marker = marker_of(empty.marker.stack, 16)
+    rng = np.random.default_rng(2)
+    for _ in range(20):
+        frames = [rng.normal(103.0, 1.5, (16, 16)).round().astype(np.uint16) for _ in range(5)]
+        assert judge(marker, dict(enumerate(frames[:4])), frames[4]).said == "undecided"
+
+
+def test_what_frames_are_left_are_judged(bench: LightBench) -> None:
+    """A frame that the camera dropped says nothing about the others."""
+    marker = marker_of(bench.marker.stack, 16, bench.power_mw(20_000.0))
+    for shown, said in (([0, 1, 2, 3, MARKER], "proven"), ([1, 0, 2, 3, MARKER], "refuted")):
+        *frames, last = bench.burst(shown, 20_000.0)
+        kept = {pattern: frame for pattern, frame in enumerate(frames) if pattern != 2}
+        assert judge(marker, kept, last).said == said
+    assert judge(marker, {}, last).said == "undecided"
+
+
+# ---------------------------------------------------------------- through the engine
+
+
+@pytest.mark.parametrize("lying", [False, True])
+@pytest.mark.parametrize("stepping", ["dmd", "camera"])
+@pytest.mark.parametrize("kind", ["shifted_sequence", "swapped_patterns", "repeated_pattern", "dark_pattern"])
+def test_the_engine_takes_a_refuted_burst_again(
+    small_rig: Callable[..., Rig], tmp_path: Path, kind: str, stepping: str, lying: bool
+) -> None:
+    """Whether the DMD cannot tell what it showed or tells a lie: light wins."""
+    dmd = {"devices.dmd.read_back": lying, "devices.dmd.read_back_lies": lying, "stepping": stepping}
+    rig = small_rig({**dmd, "connections.world.faults": [{"kind": kind, "by": 2}]})
+    plan = plan_of(rig, side=64, proof={"marker": "always"}, retries=1)
+    run, counts = run_plan(tmp_path / "run", rig, plan)
+    assert (counts.saved, counts.missing, counts.retaken_bursts) == (4, 0, 1)
+    first, second = lines_of(run, "taken")
+    assert (first["proof"]["said"], first["received"]) == ("refuted", 0)
+    assert (second["proof"]["said"] != "refuted", second["received"]) == (True, 4)
+    assert [line["pattern"] for line in lines_of(run, "frame")] == [0, 1, 2, 3], "the marker is none of the data"
+
+
+def test_what_stays_refuted_is_missing_with_that_reason(small_rig: Callable[..., Rig], tmp_path: Path) -> None:
+    rig = small_rig({"devices.dmd.read_back": False, "connections.world.faults": [{"kind": "shifted_sequence"}]})
+    run, counts = run_plan(tmp_path / "run", rig, plan_of(rig, side=64, proof={"marker": "auto"}, retries=0))
+    assert (counts.saved, counts.missing, counts.unproven_bursts) == (0, 4, 0)
+    assert all("the light of" in line["reason"] for line in lines_of(run, "missing"))
+
+
+def test_the_price_of_a_marker_is_told(small_rig: Callable[..., Rig]) -> None:
+    rig = small_rig({"devices.dmd.read_back": False})
+    bare, marked = (plan_of(rig, side=64, proof={"marker": marker}) for marker in ("never", "auto"))
+    cost = marked.proof()
+    assert bare.proof() is None
+    assert cost is not None
+    assert marked.takes["patterns"].burst_ms == pytest.approx(bare.takes["patterns"].burst_ms * (1 + cost["time"]))
+    ratio = marked.price.dose_per_field_mj_cm2 / bare.price.dose_per_field_mj_cm2
+    assert ratio == pytest.approx(1 + cost["light"])
+    assert marked.price.frames == bare.price.frames
+    assert plan_of(small_rig(), side=64, proof={"marker": "auto"}).proof() is None, "this DMD tells what it showed"
+
+
+# ---------------------------------------------------------------- by the thousand
+
+
+def check(tally: Tally) -> None:
+    faulty, good = tally.total(good=False), tally.total(good=True)
+    assert tally.of("proven", good=False) <= 1e-3 * faulty, tally.table()
+    assert tally.of("refuted", good=True) <= 1e-3 * good, tally.table()
+
+
+def test_a_few_faults_of_every_kind() -> None:
+    tally = campaign([(1, 16, 32), (4, 64, 16)], scenes=2, rounds=3)
+    check(tally)
+    assert tally.of("refuted", good=False) >= 0.8 * tally.total(good=False)
+
+
+@pytest.mark.campaign
+@pytest.mark.timeout(7200)
+def test_two_thousand_faults_and_as_many_good_bursts() -> None:
+    tally = campaign(CASES, scenes=4, rounds=6)
+    print(tally.table())  # noqa: T201 - what the campaign is for
+    assert tally.total(good=False) >= 2000
+    check(tally)
