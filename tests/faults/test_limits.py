@@ -127,7 +127,7 @@ def run(made: tuple[Rig, Told], folder: Path, content: dict[str, Any]) -> bool:
         "name": "any",
         "rig": rig.file.path,
         "field_px": (SIDE, SIDE),
-        "frame_timeout_ms": 5.0,
+        "frame_timeout_ms": 20.0,
         "proof": {"marker": "never"},
     }
     try:
