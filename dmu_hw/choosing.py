@@ -57,5 +57,3 @@ def chooser_of(choice: Choice, document: Document) -> Chooser:
         raise InputError([Problem(where, f"{name or _CLASS} of {module!r} lacks {', '.join(lacking)}")])
     chooser: Chooser = found(validate(document.inside((), without=("by",)), model))
     return chooser
-
-

@@ -90,6 +90,13 @@ def _note(past: Past, line: Line) -> None:
             past.last_ms = line["at_ms"]
         case "late":
             counts.come_late(line["late_s"])
+        case _:
+            _note_course(past, line)
+
+
+def _note_course(past: Past, line: Line) -> None:
+    """What decides how the run goes on, or that it does not."""
+    match line["kind"]:
         case "focus":
             past.focus = line
         case "scored":
@@ -100,7 +107,7 @@ def _note(past: Past, line: Line) -> None:
         case "end":
             past.ended = True
         case "aborted":
-            past.ended, counts.aborted = True, line["reason"]
+            past.ended, past.counts.aborted = True, line["reason"]
 
 
 def _seal(past: Past, shot: int, lines: list[Line]) -> None:
