@@ -126,7 +126,7 @@ class Connection:
     def remember(self) -> dict[str, Any]:
         return {"exposures": self.exposures, "pulses": self.pulses, "steps": self.steps, "ms": self.clock.ms}
 
-    def recall(self, memory: dict[str, Any]) -> None:
+    def recall(self, memory: dict[str, Any], _doses: Any) -> None:
         self.exposures, self.pulses, self.steps = (memory[name] for name in ("exposures", "pulses", "steps"))
         self.clock.ms = memory["ms"]
 
