@@ -205,9 +205,7 @@ BROKEN = {
         "does not keep the promise of Dmd: it lacks show",
     ),
     "two are": (
-        DRIVER.replace("    def stop(self): pass\n", "").replace(
-            "settle_ms = (96, 128), 4, 0.1", "x = (96, 128), 4, 0.1"
-        ),
+        DRIVER.replace("    def stop(self): pass\n", "").replace("settle_ms, reads_back =", "x, reads_back ="),
         "does not keep the promise of Dmd: it lacks settle_ms, stop",
     ),
     "no settings": (
