@@ -37,6 +37,8 @@ class Readings:
     """Of reading and rounding, in ADU²."""
     dark_adu: float
     """Mean over the offset where no mirror sends light: what no pattern shapes."""
+    hot_variance: float
+    """Of hot pixels in the dark, in ADU²."""
     leakage: float
 
     @classmethod
@@ -44,11 +46,13 @@ class Readings:
         sensor, area_um2 = optics.sensor, (camera_pixel * optics.object_pixel_um) ** 2
         photons = optics.dye.background_photons_per_um2_mw_ms * area_um2 * power_mw * mode.exposure_ms
         gain = sensor.gain_adu_per_e
+        hot, hot_adu = sensor.hot_fraction * mode.binning**2, gain * sensor.hot_e_per_ms * mode.exposure_ms
         return cls(
             gain,
             sensor.offset_adu,
             (gain * sensor.read_noise_of(mode.binning)) ** 2 + 1 / 12,
-            gain * sensor.quantum_efficiency * photons,
+            gain * sensor.quantum_efficiency * photons + hot * hot_adu,
+            hot * hot_adu**2,
             optics.mirrors.leakage,
         )
 

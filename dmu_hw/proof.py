@@ -41,7 +41,8 @@ _ODD_SLOT, _ODD_TWIN, _ODD_BURST = 0.6, 0.25, 0.25
 one does; and all frames together."""
 _TWIN = 1.5
 """χ² a pixel up to which two frames are the same but for noise."""
-_LEAST_ODD = 15.0
+_LEAST_ODD, _NOISIER = 15.0, 0.3
+"""χ² that is never odd, and by how much a camera may be noisier than it is believed to be."""
 _TELLING, _LEAST_VOTES, _MOST_AGAINST = 4.0, 20, 0.15
 """χ² between lit and dark from which a pixel has a vote, how many must have one, and what part may be against."""
 _BLEACHED, _BRIGHTENED = 0.3, -0.05
@@ -84,8 +85,8 @@ class _Fit:
     noise: Array
     """Sum over a slot's pixels of (noise / all errors)²."""
     against: float
-    """Part of the pixels, of those where lit and dark differ, that look dark where they should be lit, or the other way
-    round."""
+    """Part of the pixels, of those where lit and dark differ, that look dark where they should be lit, or lit where
+    they should be dark: the lesser of the two."""
 
     @classmethod
     def of(cls, marker: Marker, frames: Mapping[int, Uint16Array], pixels: Uint16Array) -> _Fit:
@@ -107,6 +108,8 @@ class _Fit:
         scene = _Scene.of(marker, codes, slots[marker.beside], rivals, around, ages, spread)
         left = 1 - ages * scene.bleaching(ages, seen)
         errors = (seen - scene.border - rivals * left[:, None]) ** 2
+        # the dark is a number, frames are noisy: else it would be nearer to the marker where there is nothing to see
+        errors[-1] += np.where(codes < len(light), scene.noise / 2, 0.0)
         scale = scene.scale(errors)
         variance = scene.noise + scale * scene.model
 
@@ -118,7 +121,7 @@ class _Fit:
             summed(np.minimum(errors / variance, _CAP)),
             summed(np.minimum((rivals - scene.own) ** 2 / variance, _CAP)),
             summed((scene.noise / variance)[None] ** 2)[:, 0],
-            _against(seen - scene.border, scene.own, np.where(codes == len(light), light.mean(axis=0), dark), variance),
+            _against(codes == len(light), seen - scene.border, scene.own, light.mean(axis=0), dark, variance),
         )
 
 
@@ -160,7 +163,9 @@ class _Scene:
         seen = (_PATTERNS * _contrast(light, own)) ** 2 + _NEIGHBOURS**2 * nearby
         grown = _AT_ONCE + _AGED * ages**2
         seen *= (grown / grown[:-1].mean())[codes]
-        return cls(codes, own, border, np.where(lit, 2 * noise, noise + spread**2), model + np.where(lit, seen, 0.0))
+        noise *= 1.0 + lit
+        noise += np.where(lit, 0.0, spread**2 + readings.hot_variance)
+        return cls(codes, own, border, noise, model + np.where(lit, seen, 0.0))
 
     def bleaching(self, ages: Array, seen: Array) -> float:
         """Part of the light that was lost in the whole burst, so that frames agree best."""
@@ -186,24 +191,26 @@ class _Scene:
 
 
 def _dark(marker: Marker, codes: Codes, light: Array, seen: Array) -> tuple[float, float]:
-    """Level and spread of the marker's dark pixels, as far as they can be dark at all: half as bright as the others
-    they are not, and what believes them so is refuted."""
-    unlit, lit = codes == len(light), (codes >= 0) & (codes < len(light))
-    half = max(0.0, float(np.median(_of(light, np.where(lit, codes, 0))[lit])) / 2) if lit.any() else 0.0
+    """Level and spread of the marker's dark pixels, as far as they can be dark at all: half way to the others they are
+    not, and what believes them so is refuted."""
     believed = marker.readings.dark_adu
-    most = max(half, 2 * believed)
-    if not unlit.any():
+    unlit, lit = codes == len(light), (codes >= 0) & (codes < len(light))
+    if not (unlit.any() and lit.any()):
         return believed, 0.0
-    level = float(np.clip(np.median(seen[unlit]), believed / 2, most))
-    return level, min(1.48 * float(np.median(np.abs(seen[unlit] - level))), 0.3 * most)
+    above = max(0.0, float(np.median(_of(light, np.where(lit, codes, 0))[lit])) - believed) / 2
+    level = float(np.clip(np.median(seen[unlit]), believed / 2, believed + above))
+    return level, min(1.48 * float(np.median(np.abs(seen[unlit] - level))), 0.3 * above)
 
 
-def _against(seen: Array, own: Array, opposite: Array, variance: Array) -> float:
+def _against(unlit: NDArray[np.bool_], seen: Array, own: Array, light: Array, dark: float, variance: Array) -> float:
     """Pixels have one vote each, whatever they are off by."""
+    opposite = np.where(unlit, light, dark)
     telling = (opposite - own) ** 2 > _TELLING * variance
-    if telling.sum() < _LEAST_VOTES:
+    wrong = np.abs(seen - opposite) < np.abs(seen - own)
+    sides = (telling & unlit, telling & ~unlit)
+    if min(side.sum() for side in sides) < _LEAST_VOTES:
         return 0.0
-    return float((np.abs(seen - opposite) < np.abs(seen - own))[telling].mean())
+    return min(float(wrong[side].mean()) for side in sides)
 
 
 def _contrast(light: Array, own: Array) -> Array:
@@ -219,18 +226,22 @@ def _of(rivals: Array, codes: Codes) -> Array:
     return np.asarray(np.take_along_axis(rivals, np.maximum(codes, 0)[None], axis=0)[0])
 
 
+def _doubt(cells: Any) -> Any:
+    """What χ² may exceed its mean by and be nothing but noise."""
+    return SIGMAS * np.sqrt(2 * cells) + _LEAST_ODD + _NOISIER * cells
+
+
 def _verdict(fit: _Fit, patterns: list[int]) -> Verdict:
     slots = len(patterns)
     names = [*(f"pattern {pattern}" for pattern in patterns), "the dark"]
     own = np.diag(fit.misfit)
     others = ~np.eye(slots + 1, dtype=bool)
     apart = np.array([np.median(row[other]) for row, other in zip(fit.distance, others, strict=True)])
-    excess, doubt = own - fit.cells, SIGMAS * np.sqrt(2 * fit.cells) + _LEAST_ODD
+    excess, doubt = own - fit.cells, _doubt(fit.cells)
     nearest = np.where(others, fit.distance, np.inf).min(axis=1)
     share = np.where(nearest < _TWIN * fit.cells, _ODD_TWIN, _ODD_SLOT)
     odd = (excess > share * apart) & (excess > doubt)
-    total_doubt = SIGMAS * np.sqrt(2 * fit.cells.sum()) + _LEAST_ODD
-    all_odd = excess.sum() > max(_ODD_BURST * apart.sum(), total_doubt)
+    all_odd = excess.sum() > max(_ODD_BURST * apart.sum(), float(_doubt(fit.cells.sum())))
     # frames are noisy too: where there is nothing but noise, so are the differences of their misfits
     needed = NEEDED + SIGMAS * np.sqrt(3 * fit.noise[:slots])
     told = np.where(others, fit.misfit - own[:, None], np.inf)[:slots] / needed[:, None]

@@ -31,7 +31,7 @@ BELIEF = Optics.model_validate(
         "emission": {"kind": "airy", "na": 0.75, "wavelength_nm": 525},
         "mirrors": {"leakage": 0.002},
         "dye": {"photons_per_um2_mw_ms": 50.0, "background_photons_per_um2_mw_ms": 0.5},
-        "sensor": {"gain_adu_per_e": 0.5, "read_noise_e": 2.0, "full_well_e": 120_000.0},
+        "sensor": {"gain_adu_per_e": 0.5, "read_noise_e": 2.0, "full_well_e": 120_000.0, "hot_fraction": 1e-4},
     }
 )
 DARK, MARKER, STALE = -1, -2, -3

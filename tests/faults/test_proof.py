@@ -90,9 +90,10 @@ def campaign(cases: list[tuple[int, int, int]], scenes: int, rounds: int, seed: 
             kind = ("hadamard", "random")[scene % 2] if count > 1 else "uniform"
             marker = marker_of(stack_of(count, compression, kind), pixels)
             old = marker_of(stack_of(count, compression, "random", seed=scene + 1), pixels)
-            specimen = ("nuclei", "filaments", "nuclei", "beads")[scene % 4]
+            specimen = ("nuclei", "filaments", None, "nuclei", "beads")[scene % 5]
             bench = LightBench(marker, old, specimen, seed=int(chance.integers(2**31)))
-            for light, electrons in LIGHT.items():
+            lights = LIGHT if specimen else {"empty": 400.0}  # then all light is of the background
+            for light, electrons in lights.items():
                 for _ in range(rounds):
                     for fault, shown in faults(count, chance):
                         tally.add(fault, count, compression, light, judged(bench, shown, electrons))
@@ -247,18 +248,22 @@ def check(tally: Tally) -> None:
     faulty, good = tally.total(good=False), tally.total(good=True)
     assert tally.of("proven", good=False) <= 1e-3 * faulty, tally.table()
     assert tally.of("refuted", good=True) <= 1e-3 * good, tally.table()
+    for (kind, count, compression, light), said in tally.said.items():
+        if light == "empty":
+            assert said["undecided"] == said.total(), (kind, count, compression)
+        if light == "bright" and kind in ("missing", "lost step", "extra step", "shifted", "swapped"):
+            assert said["refuted"] == said.total(), (kind, count, compression)
 
 
 def test_a_few_faults_of_every_kind() -> None:
-    tally = campaign([(1, 16, 32), (4, 64, 16)], scenes=2, rounds=3)
+    tally = campaign([(1, 16, 32), (4, 64, 16)], scenes=3, rounds=2)
     check(tally)
-    assert tally.of("refuted", good=False) >= 0.8 * tally.total(good=False)
 
 
 @pytest.mark.campaign
 @pytest.mark.timeout(7200)
 def test_two_thousand_faults_and_as_many_good_bursts() -> None:
-    tally = campaign(CASES, scenes=4, rounds=6)
+    tally = campaign(CASES, scenes=5, rounds=6)
     print(tally.table())  # noqa: T201 - what the campaign is for
     assert tally.total(good=False) >= 2000
     check(tally)
