@@ -324,10 +324,13 @@ def test_a_folder_that_nobody_may_write_into_is_told(
 def test_a_folder_that_cannot_be_made_after_all_is_told(
     dmu: Dmu, run_yaml: Yaml, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def mkdir(*_: object, **__: object) -> None:
-        raise PermissionError(13, "Permission denied")
+    real, path = Path.mkdir, run_yaml()
 
-    path = run_yaml()
+    def mkdir(folder: Path, *given: Any, **named: Any) -> None:
+        if folder.is_relative_to(tmp_path / "runs"):
+            raise PermissionError(13, "Permission denied")
+        real(folder, *given, **named)
+
     monkeypatch.setattr(Path, "mkdir", mkdir)
     said = dmu("run", path, "--out", tmp_path / "runs")
     assert said.status == 2

@@ -52,7 +52,7 @@ def lesson_in(folder: Path, small: Any, **changes: Any) -> Path:
     """A protocol with a model beside it."""
     folder.mkdir()
     (folder / "own.py").write_text(OWN)
-    schedule = {"updates": 12, "batch": 4, "validate_every": 4, "learning_rate": 3e-3} | changes
+    schedule = {"updates": 12, "batch": 4, "validate_every": 4, "learning_rate": 1e-3} | changes
     plain = small.lesson({"start": "noise"}, schedule).model_dump(mode="json")
     plain["network"] = {"model": "own.py", "channels": 8, "blocks": 1}
     path = folder / "lesson.yaml"

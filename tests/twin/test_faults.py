@@ -108,6 +108,38 @@ def test_a_shifted_sequence_begins_with_the_second_pattern(injected: Injected) -
     assert run(rig) == WELL
 
 
+def test_swapped_patterns_are_told(injected: Injected) -> None:
+    rig = lit(injected("swapped_patterns", 1))
+    assert run(rig) == WELL
+    assert [shown for _, shown, _ in run(rig)] == [1, 0, 2, 3]
+    assert rig.dmd.shown() == (1, 0, 2, 3)
+    assert run(rig) == WELL
+
+
+def test_a_repeated_pattern_is_told(injected: Injected) -> None:
+    rig = lit(injected("repeated_pattern", 1))
+    assert run(rig) == WELL
+    assert [shown for _, shown, _ in run(rig)] == [0, 0, 2, 3]
+    assert rig.dmd.shown() == (0, 0, 2, 3)
+    assert run(rig) == WELL
+
+
+def test_a_dark_pattern_is_not_told(injected: Injected) -> None:
+    rig = lit(injected("dark_pattern", 1))
+    assert run(rig) == WELL
+    assert [shown for _, shown, _ in run(rig)] == [0, -1, 2, 3]
+    assert rig.dmd.shown() == (0, 1, 2, 3)
+    assert run(rig) == WELL
+
+
+def test_stale_memory_shows_what_was_there_before(injected: Injected) -> None:
+    rig = lit(injected("stale_memory", 1))
+    assert run(rig) == WELL
+    rig.dmd.load(np.zeros((COUNT, *rig.dmd.shape), dtype=bool))
+    assert [shown for _, shown, _ in run(rig)] == [0, 1, 2, 3]
+    assert [shown for _, shown, _ in run(rig)] == [-1] * COUNT
+
+
 def test_a_lost_trigger_leaves_the_camera_one_behind(injected: Injected) -> None:
     rig = lit(injected("lost_trigger", 1))
     assert run(rig) == [(0, 0, 0), (1, 2, 2), (2, 3, 3)]
