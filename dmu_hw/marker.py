@@ -131,9 +131,10 @@ def drawn_codes(stack: PatternStack, shape: tuple[int, int], cell: int = 1, lit:
     rows, columns = -(-shape[0] // cell), -(-shape[1] // cell)
     cells, count = rows * columns, stack.count
     if lit is None:
-        # dark cells are as many as those of a pattern: they tell memory with other patterns, and where T is 1 all
+        # dark cells are as many as those of a pattern: they tell memory with other patterns; a single one needs few
         enough = max(CELLS_A_PATTERN, PIXELS_A_PATTERN // cell**2)
-        wanted = min(count * enough, cells * count // (count + 1))
+        share = count / (count + 1) if count > 1 else 0.25
+        wanted = max(count, min(count * enough, int(share * cells)))
     else:
         wanted = min(max(count, round(lit * cells)), cells - 1)
     codes = np.full(cells, count, dtype=np.int32)

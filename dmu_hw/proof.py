@@ -41,6 +41,7 @@ _ODD_SLOT, _ODD_TWIN, _ODD_BURST = 0.6, 0.25, 0.25
 one does; and all frames together."""
 _TWIN = 1.5
 """χ² a pixel up to which two frames are the same but for noise."""
+_FEW_CELLS, _DARKEST = 32, 0.1
 _LEAST_ODD, _NOISIER = 15.0, 0.3
 """χ² that is never odd, and by how much a camera may be noisier than it is believed to be."""
 _TELLING, _LEAST_VOTES, _MOST_AGAINST = 4.0, 20, 0.15
@@ -198,7 +199,11 @@ def _dark(marker: Marker, codes: Codes, light: Array, seen: Array) -> tuple[floa
     if not (unlit.any() and lit.any()):
         return believed, 0.0
     above = max(0.0, float(np.median(_of(light, np.where(lit, codes, 0))[lit])) - believed) / 2
-    level = float(np.clip(np.median(seen[unlit]), believed / 2, believed + above))
+    most = believed + above
+    if len(light) > 1:
+        # what patterns have in common even in the darkest parts is background, however little was believed of it
+        most = max(most, float(np.quantile(light.min(axis=0), _DARKEST)))
+    level = float(np.clip(np.median(seen[unlit]), 0.0, most))
     return level, min(1.48 * float(np.median(np.abs(seen[unlit] - level))), 0.3 * above)
 
 
@@ -228,7 +233,12 @@ def _of(rivals: Array, codes: Codes) -> Array:
 
 def _doubt(cells: Any) -> Any:
     """What χ² may exceed its mean by and be nothing but noise."""
-    return SIGMAS * np.sqrt(2 * cells) + _LEAST_ODD + _NOISIER * cells
+    return SIGMAS * np.sqrt(2 * cells) + _LEAST_ODD * _few(cells) + _NOISIER * cells
+
+
+def _few(cells: Any) -> Any:
+    """The model's errors do not average out over few pixels."""
+    return 1 + _FEW_CELLS / np.maximum(cells, 1)
 
 
 def _verdict(fit: _Fit, patterns: list[int]) -> Verdict:
@@ -243,7 +253,7 @@ def _verdict(fit: _Fit, patterns: list[int]) -> Verdict:
     odd = (excess > share * apart) & (excess > doubt)
     all_odd = excess.sum() > max(_ODD_BURST * apart.sum(), float(_doubt(fit.cells.sum())))
     # frames are noisy too: where there is nothing but noise, so are the differences of their misfits
-    needed = NEEDED + SIGMAS * np.sqrt(3 * fit.noise[:slots])
+    needed = NEEDED * _few(fit.cells[:slots]) + SIGMAS * np.sqrt(3 * fit.noise[:slots])
     told = np.where(others, fit.misfit - own[:, None], np.inf)[:slots] / needed[:, None]
     slot, rival = np.unravel_index(int(np.argmin(told)), told.shape)
     least, missed = float(told[slot, rival]), float((own / np.maximum(fit.cells, 1)).max())

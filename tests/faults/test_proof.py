@@ -182,11 +182,13 @@ def test_a_marker_that_is_none_proves_nothing(bench: LightBench, shown: list[int
     assert judged(bench, shown, 20_000.0) != "proven"
 
 
-def test_in_an_empty_field_nothing_is_proven_and_nothing_refuted(empty: LightBench) -> None:
+@pytest.mark.parametrize("background", [0.0, 3.0, 50.0, 300.0])
+def test_in_an_empty_field_nothing_is_proven_and_nothing_refuted(empty: LightBench, background: float) -> None:
+    """Whatever is believed of its background."""
     marker = marker_of(empty.marker.stack, 16)
     rng = np.random.default_rng(2)
     for _ in range(20):
-        frames = [rng.normal(103.0, 1.5, (16, 16)).round().astype(np.uint16) for _ in range(5)]
+        frames = [rng.normal(100.0 + background, 1.5, (16, 16)).round().astype(np.uint16) for _ in range(5)]
         assert judge(marker, dict(enumerate(frames[:4])), frames[4]).said == "undecided"
 
 
@@ -251,7 +253,7 @@ def check(tally: Tally) -> None:
     for (kind, count, compression, light), said in tally.said.items():
         if light == "empty":
             assert said["undecided"] == said.total(), (kind, count, compression)
-        if light == "bright" and kind in ("missing", "lost step", "extra step", "shifted", "swapped"):
+        if light == "bright" and kind in ("missing", "extra step", "shifted", "swapped"):
             assert said["refuted"] == said.total(), (kind, count, compression)
 
 
