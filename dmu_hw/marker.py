@@ -106,6 +106,11 @@ class Marker:
         places = [np.clip(y + dy, 0, rows - 1) * columns + np.clip(x + dx, 0, columns - 1) for dy, dx in sides]
         return np.stack(places)
 
+    @property
+    def pixels_a_pattern(self) -> int:
+        """Camera pixels by which each is judged, on average."""
+        return int((self.codes < self.stack.count).sum()) // self.stack.count
+
     def light(self, leakage: float) -> float:
         """Mean light on the field, in full frames of uniform light."""
         seen = float(self.mask().mean())

@@ -26,6 +26,7 @@ from dmu_hw.routes import Place, Position
 from dmu_hw.timing import TimePoints
 
 _SHOWN_OUTSIDE = 10
+_FEW_PIXELS = 32
 
 
 def make_plan(
@@ -265,6 +266,10 @@ class _Planner:
         marker = Marker.of(
             self.stack, self.protocol.field_px, self.optics, take.mode, take.power_mw, self.protocol.proof.lit
         )
+        pixels = marker.pixels_a_pattern
+        if pixels < _FEW_PIXELS:
+            what = f"each pattern is proven by {pixels} camera pixels: many bursts will stay unproven"
+            self.cautions.append(f"{_where(self.source, 'proof.marker')}: {what}")
         light = marker.light(self.optics.mirrors.leakage)
         dose = self.optics.dose_mj_cm2(take.power_mw, take.period_ms) * light
         return replace(

@@ -240,6 +240,9 @@ def test_the_price_of_a_marker_is_told(small_rig: Callable[..., Rig]) -> None:
     ratio = marked.price.dose_per_field_mj_cm2 / bare.price.dose_per_field_mj_cm2
     assert ratio == pytest.approx(1 + cost["light"])
     assert marked.price.frames == bare.price.frames
+    assert not marked.cautions
+    few = plan_of(rig, side=64, count=16, camera_pixel=8, proof={"marker": "always"})
+    assert any("proven by 3 camera pixels" in caution for caution in few.cautions)
     assert plan_of(small_rig(), side=64, proof={"marker": "auto"}).proof() is None, "this DMD tells what it showed"
 
 
