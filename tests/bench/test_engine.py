@@ -92,7 +92,7 @@ def test_a_burst_is_little_work(tmp_path: Path, figure: Callable[..., None], ste
     check(times_ms, figure, f"a burst of {count} frames stepped by {stepping}: work of the engine", count)
 
 
-@pytest.mark.bench
+@pytest.mark.campaign  # of the wall clock and of the disk: a figure of this machine, which is at the limit
 @pytest.mark.parametrize(("stepping", "count"), CASES)
 def test_a_burst_costs_little_more_than_its_light(
     tmp_path: Path, figure: Callable[..., None], stepping: str, count: int
