@@ -78,7 +78,7 @@ class Control:
 
 @contextmanager
 def listening(path: Path, control: Control) -> Iterator[None]:
-    """Within, what is written into a file is passed on; that the file is gone says that it was read. A thread of its
+    """Within, what is written into a file is passed on; that the file is gone says that it was obeyed. A thread of its
     own looks: a disk that hangs does not hold up the engine."""
     ended = threading.Event()
     listener = threading.Thread(target=_listen, args=(path, control, ended), name="control", daemon=True)
@@ -91,34 +91,33 @@ def listening(path: Path, control: Control) -> Iterator[None]:
 
 
 def send(path: Path, word: Word, reason: str = "", *, timeout_s: float = _ANSWER_S) -> bool:
-    """Write an order and wait until it was read; False, and nothing left behind, if nobody listens."""
+    """Write an order and wait until it was obeyed; False, and nothing left behind, if nobody listens."""
     write_whole(path, f"{word} {reason}".strip().encode())
     deadline_s = time.monotonic() + timeout_s
     while time.monotonic() < deadline_s:
-        if not path.exists():
+        if not path.exists() and not _in_hand(path).exists():
             return True
         time.sleep(_LOOK_S / 2)
     try:
         path.unlink()
     except FileNotFoundError:
-        return True  # read in the last moment
+        return True  # taken in the last moment
     return False
 
 
+def _in_hand(path: Path) -> Path:
+    """Where an order lies while it is obeyed: the sender can then no longer take it back."""
+    return path.with_name(f"{path.name}.taken")
+
+
 def _listen(path: Path, control: Control, ended: threading.Event) -> None:
+    """A file that cannot be moved or read yet is looked at again."""
+    taken = _in_hand(path)
     while not ended.wait(_LOOK_S):
-        text = _taken(path)
-        if text is not None:
-            _obey(text, control)
-
-
-def _taken(path: Path) -> str | None:
-    """What the file says; it is gone then. One that cannot be read or removed yet is looked at again."""
-    with contextlib.suppress(OSError):
-        text = path.read_bytes()[: 2 * _LONGEST_REASON].decode(errors="replace")
-        path.unlink()
-        return text
-    return None
+        with contextlib.suppress(OSError):
+            path.replace(taken)
+            _obey(taken.read_bytes()[: 2 * _LONGEST_REASON].decode(errors="replace"), control)
+            taken.unlink()
 
 
 def _obey(text: str, control: Control) -> None:

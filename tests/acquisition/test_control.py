@@ -198,20 +198,20 @@ def test_what_is_no_order_changes_nothing(tmp_path: Path, content: bytes, caplog
     assert len(caplog.text) < 400
 
 
-def test_a_file_that_cannot_be_removed_is_not_obeyed_and_stops_nothing(
+def test_a_file_that_cannot_be_taken_is_not_obeyed_and_stops_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Windows keeps a file that somebody still has open; it is looked at again."""
     control, path = Control(), tmp_path / "control"
-    real_unlink, refusals = Path.unlink, [3]
+    real_replace, refusals = Path.replace, [3]
 
-    def unlink(self: Path, missing_ok: bool = False) -> None:
+    def replace_file(self: Path, target: Path) -> Path:
         if self == path and refusals[0]:
             refusals[0] -= 1
             raise PermissionError(13, "is in use")
-        real_unlink(self, missing_ok=missing_ok)
+        return real_replace(self, target)
 
-    monkeypatch.setattr(Path, "unlink", unlink)
+    monkeypatch.setattr(Path, "replace", replace_file)
     with listening(path, control):
         assert send(path, "pause", timeout_s=30.0)
     assert control.state == "paused"

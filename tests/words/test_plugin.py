@@ -123,8 +123,9 @@ BROKEN = {
 @pytest.mark.parametrize(("source", "what"), BROKEN.values(), ids=BROKEN.keys())
 def test_a_file_that_cannot_be_loaded_says_why_and_leaves_nothing(folder: Path, source: str, what: str) -> None:
     (folder / "mine.py").write_text(source)
+    before = set(sys.modules)
     assert what in refusal(folder, "mine.py")
-    assert not [name for name in sys.modules if name.startswith("dmu_plugin_mine")]
+    assert not [name for name in set(sys.modules) - before if name.startswith("dmu_plugin_mine")]
     (folder / "mine.py").write_text("class Dmd: mended = True  # longer than before")
     assert load(folder, "mine.py").__dict__["mended"]
 
