@@ -229,5 +229,55 @@ class Focus(Device, Protocol):
     def travel_ms(self, distance_um: float) -> float: ...
 
 
-PORTS: dict[str, type] = {"dmd": Dmd, "camera": Camera, "light": Light, "stage": Stage, "focus": Focus}
+@runtime_checkable
+class Filter(Device, Protocol):
+    """What stands in the way of the light to the camera, one of several: a wheel, a slider, a turret."""
+
+    @property
+    def positions(self) -> tuple[str, ...]:
+        """What they are called, by name."""
+
+    def switch_ms(self, before: str, after: str) -> float:
+        """Expected time from one position to another."""
+
+    def select(self, position: str, timeout_ms: float) -> None:
+        """Turn there and arrive; DeviceTimeout if it does not."""
+
+    def selected(self) -> str:
+        """Where it stands, read back from the device and not remembered; DeviceError where it stands between two."""
+
+
+@runtime_checkable
+class Shutter(Device, Blocker, Protocol):
+    """What keeps the light from the sample while it is closed; closed when opened as a device, and when closed as one.
+    `block_light` closes it; it and `is_open` may be called from any thread, at any time."""
+
+    @property
+    def switch_ms(self) -> float:
+        """Time until it stands open, or closed."""
+
+    def set_open(self, wanted: bool) -> None:
+        """Open it, or close it, and wait until it stands."""
+
+    def is_open(self) -> bool:
+        """Read back from the device, not remembered."""
+
+
+PORTS: dict[str, type] = {
+    "dmd": Dmd,
+    "camera": Camera,
+    "light": Light,
+    "stage": Stage,
+    "focus": Focus,
+    "filter": Filter,
+    "shutter": Shutter,
+}
 """Role in the rig YAML → the promise that its driver keeps."""
+SEVERAL = ("light", "filter")
+"""Roles that several devices of a rig may have: `light`, `light_561`, …"""
+
+
+def role_of(device: str) -> str | None:
+    """What a device is by its name in the rig YAML, a role or a role with a suffix; None: no device is called that."""
+    role, split, suffix = device.partition("_")
+    return role if role in PORTS and (not split or (role in SEVERAL and suffix)) else None

@@ -4,23 +4,54 @@ from __future__ import annotations
 
 import hashlib
 import inspect
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, cast
 
-from pydantic import ConfigDict, Field
+from pydantic import AfterValidator, ConfigDict, Field, WithJsonSchema
+from pydantic_core import PydanticCustomError
 
 from dmu_hw import plugin
+from dmu_hw.channels import Channel, ChannelSettings, channels_of
 from dmu_hw.errors import DeviceError, InputError, Problem
-from dmu_hw.files import Document, Name, Positive, Settings, parse_yaml, read_text, validate
+from dmu_hw.files import NAME_PATTERN, Document, Name, Positive, Settings, parse_yaml, read_text, validate
 from dmu_hw.guardian import Charge, GuardedLight
 from dmu_hw.physics.optics import Optics
-from dmu_hw.ports import PORTS, Blocker, Camera, Clock, Device, Dmd, Focus, Light, MachineClock, Mount, Stage
+from dmu_hw.ports import (
+    PORTS,
+    SEVERAL,
+    Blocker,
+    Camera,
+    Clock,
+    Device,
+    Dmd,
+    Filter,
+    Focus,
+    Light,
+    MachineClock,
+    Mount,
+    Shutter,
+    Stage,
+    role_of,
+)
 
-Role = Literal["dmd", "camera", "light", "stage", "focus"]
-_REQUIRED: tuple[Role, ...] = ("dmd", "camera", "light")
+_REQUIRED = ("dmd", "camera", "light")
+
+
+def _to_device(name: str) -> str:
+    if role_of(name) is None or not re.fullmatch(NAME_PATTERN, name):
+        *most, last = map(repr, PORTS)
+        raise PydanticCustomError("device", f"should be {', '.join(most)} or {last}, or {_SUFFIXED}")
+    return name
+
+
+_SUFFIXED = " or ".join(f"'{role}_NAME'" for role in SEVERAL)
+_DEVICE_PATTERN = rf"^({'|'.join(PORTS)}|({'|'.join(SEVERAL)})_[A-Za-z0-9_-]+)$"
+DeviceName = Annotated[str, AfterValidator(_to_device), WithJsonSchema({"type": "string", "pattern": _DEVICE_PATTERN})]
+"""A device is called what it is, with a suffix where a rig may have several of them."""
 
 
 class Part(Settings):
@@ -52,7 +83,9 @@ class RigSettings(Settings):
     optics: Optics
     """What is believed of the microscope where no calibration says otherwise."""
     connections: dict[Name, Part] = Field(default_factory=dict)
-    devices: dict[Role, Part]
+    devices: dict[DeviceName, Part]
+    channels: dict[Name, ChannelSettings] = Field(default_factory=dict)
+    """What a protocol may ask for by name; none: the light `light` is all there is."""
     stepping: Literal["dmd", "camera", "software"]
     """Who sets the pace of a burst: the DMD triggers the camera, the camera triggers the DMD, or this program."""
     unwatched_light: Literal["refuse", "accept"] = "refuse"
@@ -80,6 +113,8 @@ class RigFile:
     settings: RigSettings
     parts: dict[str, PartFile]
     """Connections, then devices."""
+    channels: dict[str, Channel]
+    """What a protocol may ask for; where the rig names none, one without a name."""
 
     @property
     def hash(self) -> str:
@@ -107,16 +142,22 @@ def load_rig(path: Path, text: str | None = None) -> RigFile:
     if settings is not None:
         absent = [role for role in _REQUIRED if role not in settings.devices]
         problems.extend(Problem(document.where(("devices",)), f"device {role!r} is missing") for role in absent)
+    channels: dict[str, Channel] = {}
+    if settings is not None:
+        try:
+            channels = channels_of(document, settings.devices, settings.optics, settings.channels)
+        except InputError as error:
+            problems.extend(error.problems)
     if problems or settings is None:
         raise InputError(problems)
-    return RigFile(path, text, settings, parts)
+    return RigFile(path, text, settings, parts, channels)
 
 
 def _drivable(document: Document) -> Iterator[tuple[str, str]]:
     """Section and name of all that names a driver, whatever else may be wrong with the file."""
     for section in ("connections", "devices"):
         for name, part in _mapping(_mapping(document.value).get(section)).items():
-            known = section == "connections" or name in PORTS
+            known = section == "connections" or role_of(name) is not None
             driver = _mapping(part).get("driver")
             if known and isinstance(driver, str) and driver:
                 yield section, name
@@ -131,7 +172,7 @@ def _miswired(document: Document, section: str, name: str) -> Iterator[Problem]:
     connections = _mapping(document.value.get("connections"))
     link = document.value[section][name].get("connection")
     where = document.where((section, name, "connection"))
-    if section == "connections" and name in PORTS:
+    if section == "connections" and role_of(name) is not None:
         yield Problem(where, f"{name!r} is what a device is called; give the connection another name")
     if section == "connections" and link is not None:
         yield Problem(where, "a connection does not hang on another one")
@@ -143,7 +184,8 @@ def _part(document: Document, section: str, name: str) -> PartFile:
     inner = document.inside((section, name), without=("driver", "connection"))
     given = document.value[section][name]
     is_link = section == "connections"
-    attribute, promise = ("Connection", Device) if is_link else (name.capitalize(), PORTS[name])
+    role = "connection" if is_link else str(role_of(name))
+    attribute, promise = role.capitalize(), PORTS.get(role, Device)
     where, folder = document.where((section, name, "driver")), document.path.parent
     found = plugin.load_class("dmu_hw.drivers", given["driver"], attribute, where=where, folder=folder)
     model: Any = getattr(found, "Settings", None)
@@ -160,6 +202,9 @@ class Rig:
         self.settings = file.settings
         self.optics = file.settings.optics
         self._parts = _built(file)
+        problems = list(_misplaced(file, self.filters))
+        if problems:
+            raise InputError(problems)
         self._opened: list[str] = []
         self.clock: Clock = next(
             (cast("Clock", part.clock) for part in self._parts.values() if hasattr(part, "clock")), MachineClock()
@@ -178,9 +223,28 @@ class Rig:
         return cast("Light", self._parts["light"])
 
     @property
+    def lights(self) -> dict[str, Light]:
+        """All of them, by name; `light` is one."""
+        return {name: cast("Light", part) for name, part in self._parts.items() if role_of(name) == "light"}
+
+    @property
+    def filters(self) -> dict[str, Filter]:
+        return {name: cast("Filter", part) for name, part in self._parts.items() if role_of(name) == "filter"}
+
+    @property
+    def shutter(self) -> Shutter | None:
+        return cast("Shutter | None", self._parts.get("shutter"))
+
+    @property
+    def channels(self) -> dict[str, Channel]:
+        """What a protocol may ask for; where the rig names none, one without a name."""
+        return self.file.channels
+
+    @property
     def unwatched_light(self) -> bool:
-        """Whether nothing puts the light off if this computer dies, and the rig accepts that."""
-        return self.light.watchdog_ms is None and self.settings.unwatched_light == "accept"
+        """Whether nothing puts some light off if this computer dies, and the rig accepts that."""
+        unwatched = any(light.watchdog_ms is None for light in self.lights.values())
+        return unwatched and self.settings.unwatched_light == "accept"
 
     @property
     def blockers(self) -> dict[str, Blocker]:
@@ -226,7 +290,8 @@ class Rig:
             raise DeviceError(", ".join(failures), "; ".join(map(str, found))) from found[0]
 
     def close(self) -> None:
-        """Light first, then the rest in the reverse order; every part gets its turn, whatever the others do."""
+        """Lights first, then the shutter, then the rest in the reverse order; every part gets its turn, whatever the
+        others do."""
         failures = self._close_all()
         if failures:
             raise DeviceError(
@@ -234,9 +299,9 @@ class Rig:
             ) from failures[0]
 
     def _close_all(self) -> list[Exception]:
-        opened = self._opened[::-1]
-        order = [name for name in opened if name == "light"] + [name for name in opened if name != "light"]
-        self._opened = []
+        darkest = {"light": 0, "shutter": 1}
+        opened, self._opened = self._opened[::-1], []
+        order = sorted(opened, key=lambda name: darkest.get(role_of(name) or "", len(darkest)))
         failures: list[Exception] = []
         for name in order:
             try:
@@ -278,6 +343,17 @@ def _built(file: RigFile) -> dict[str, Device]:
     return parts
 
 
+def _misplaced(file: RigFile, filters: Mapping[str, Filter]) -> Iterator[Problem]:
+    """Positions that channels ask for and filters have not."""
+    for channel in file.channels.values():
+        for name, position in channel.filters.items():
+            allowed = tuple(filters[name].positions)
+            if position not in allowed:
+                inner = file.parts[name].document
+                where = Document({}, inner.lines, inner.path).where(("channels", channel.name, "filters", name))
+                yield Problem(where, f"there is no {position!r}; there are: {', '.join(allowed) or 'none'}")
+
+
 def _guarded(file: RigFile, part: PartFile, mount: Mount, light: Device) -> Device:
     """The same light, held by a process of its own."""
     where = part.document.where(("driver",))
@@ -286,7 +362,7 @@ def _guarded(file: RigFile, part: PartFile, mount: Mount, light: Device) -> Devi
     if mount.connection is not None:
         where = part.document.where(("connection",))
         raise InputError([Problem(where, "its guardian holds this light alone: it cannot share a connection")])
-    charge = Charge.of(file.settings.devices["light"].driver, mount)
+    charge = Charge.of(file.settings.devices[mount.name].driver, mount)
     return GuardedLight(cast("Light", light), charge, file.settings.limits.on_time_ms)
 
 

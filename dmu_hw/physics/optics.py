@@ -8,13 +8,15 @@ Lengths at the sample are micrometres from the optical axis, x to the right and 
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
-from dmu_hw.files import Count, Fraction, NonNegative, Positive, Settings
+from dmu_hw.errors import InputError, Problem
+from dmu_hw.files import Count, Document, Fraction, NonNegative, Positive, Settings, validate
 from dmu_hw.physics.warp import Warp
 
 
@@ -167,3 +169,28 @@ class Optics(Settings):
         """Light dose of one exposure where all mirrors are on."""
         area_cm2 = self.mirrors.area_um2 * 1e-8
         return power_mw * exposure_ms * 1e-3 / area_cm2
+
+
+def overridden(optics: Optics, changes: Mapping[str, Any], document: Document, key: str) -> Optics:
+    """Optics with some numbers replaced, which stand under a key of a document; what fits no optics is refused."""
+    merged = _merged(optics.model_dump(), changes)
+    found = validate(Document(merged, document.lines, document.path, (*document.root, key)), Optics)
+    if found.mirrors.shape != optics.mirrors.shape:
+        where = document.where((key, "mirrors", "shape"))
+        raise InputError([Problem(where, f"the array has {optics.mirrors.shape} mirrors, given {found.mirrors.shape}")])
+    return found
+
+
+def _merged(base: dict[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    merged = dict(base)
+    for key, value in changes.items():
+        old = merged.get(key)
+        if (
+            isinstance(old, dict)
+            and isinstance(value, Mapping)
+            and value.get("kind", old.get("kind")) == old.get("kind")
+        ):
+            merged[key] = _merged(old, value)
+        else:
+            merged[key] = value
+    return merged

@@ -297,7 +297,7 @@ WRONG: dict[str, tuple[dict[str, Any], list[tuple[str, str]]]] = {
     ),
     "a device that is none": (
         {"devices.laser": {"driver": "simulated"}},
-        [("devices.laser", "should be 'dmd', 'camera', 'light', 'stage' or 'focus'")],
+        [("devices.laser", "should be 'dmd', 'camera', 'light', 'stage', 'focus', 'filter' or 'shutter', or 'light_NAME' or")],
     ),
     "no driver": ({"devices.dmd.driver": ...}, [("devices.dmd", "key 'driver' is missing")]),
     "an empty driver": (

@@ -15,8 +15,7 @@ from dmu_hw.drivers.simulated.faults import Faults
 from dmu_hw.drivers.simulated.history import History, Light, MirrorFrame, Place
 from dmu_hw.drivers.simulated.settings import WorldSettings
 from dmu_hw.errors import InputError, Problem
-from dmu_hw.files import Document, validate
-from dmu_hw.physics.optics import Optics
+from dmu_hw.physics.optics import overridden
 from dmu_hw.physics.specimens import Scene
 from dmu_hw.ports import CameraMode, Mount, Roi
 
@@ -35,7 +34,7 @@ class World:
 
     def __init__(self, settings: WorldSettings, mount: Mount) -> None:
         self.settings = settings
-        self.truth = overridden(mount.optics, settings.truth, mount.document)
+        self.truth = overridden(mount.optics, settings.truth, mount.document, "truth")
         self.clock = WorldClock(realtime=settings.realtime)
         self.history = History()
         self.faults = Faults(settings.faults)
@@ -148,31 +147,6 @@ def world_of(mount: Mount) -> World:
         where = mount.document.where(("connection",))
         raise InputError([Problem(where, "driver simulated needs a connection whose driver is simulated")])
     return mount.connection
-
-
-def overridden(optics: Optics, changes: Mapping[str, Any], document: Document) -> Optics:
-    """Optics with some numbers replaced, which stand under `truth` of a document; what fits no optics is refused."""
-    merged = _merged(optics.model_dump(), changes)
-    truth = validate(Document(merged, document.lines, document.path, (*document.root, "truth")), Optics)
-    if truth.mirrors.shape != optics.mirrors.shape:
-        where = document.where(("truth", "mirrors", "shape"))
-        raise InputError([Problem(where, f"the array has {optics.mirrors.shape} mirrors, given {truth.mirrors.shape}")])
-    return truth
-
-
-def _merged(base: dict[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
-    merged = dict(base)
-    for key, value in changes.items():
-        old = merged.get(key)
-        if (
-            isinstance(old, dict)
-            and isinstance(value, Mapping)
-            and value.get("kind", old.get("kind")) == old.get("kind")
-        ):
-            merged[key] = _merged(old, value)
-        else:
-            merged[key] = value
-    return merged
 
 
 def nobody_listens(_time_ms: float) -> None:
