@@ -43,7 +43,8 @@ class Lamp:
     @property
     def rig(self) -> Any:
         return SimpleNamespace(
-            light=self,
+            lights={"light": self},
+            shutter=None,
             dmd=SimpleNamespace(stop=lambda: self._block("mirrors")),
             blockers={"shutter": SimpleNamespace(block_light=lambda: self._block("shutter"))},
             clock=MachineClock(),
