@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from dmu_hw.journal import read_journal
+from dmu_hw.ledger import as_lit
 from dmu_hw.omezarr import Store
 from dmu_hw.plan import Plan, Take
 from dmu_hw.runfolder import RunFolder
@@ -51,12 +52,11 @@ def bleaching_of(run: RunFolder, plan: Plan) -> Bleaching | None:
     parts = _parts_seen(plan, take)
     doses: dict[int, float] = {}
     before: dict[int, float] = {}
-    for line in read_journal(run.journal):
-        if line["kind"] == "light":
-            dose = line["dose_mj_cm2"] * parts.get(line["dose_mj_cm2"], 1.0)
-            if plan.shots[line["shot"]].role == "bleaching":
-                before[line["shot"]] = doses.get(line["field"], 0.0) + dose / 2
-            doses[line["field"]] = doses.get(line["field"], 0.0) + dose
+    for line in as_lit(read_journal(run.journal)):
+        dose = line["dose_mj_cm2"] * parts.get(line["dose_mj_cm2"], 1.0)
+        if plan.shots[line["shot"]].role == "bleaching":
+            before[line["shot"]] = doses.get(line["field"], 0.0) + dose / 2
+        doses[line["field"]] = doses.get(line["field"], 0.0) + dose
     background = _dark_adu(plan, take)
     fields: dict[int, list[tuple[float, float]]] = {}
     for index, dose in before.items():

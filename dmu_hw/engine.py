@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
 from typing import Any
 
@@ -76,13 +76,14 @@ class Engine:
         """Take all shots; returns when every frame is on the disk."""
         guard = Guard(self.rig)
         self._load_patterns()
-        taker = BurstTaker(self.rig, guard, self.plan.protocol.frame_timeout_ms, self.control.check)
+        taker = BurstTaker(self.rig, guard, self.plan.protocol.frame_timeout_ms, self._heed)
         pace = Pace(self.rig.clock, self.control, self.spool.journal, lambda: self._darken(guard))
         pace.elapsed(self.elapsed_ms)
         self.spool.journal.add("started", zero_ms=pace.zero_ms + self.spool.offset_ms)
         light = self.rig.light
         self.spool.journal.add("guarded", watchdog_ms=light.watchdog_ms, unwatched_accepted=self.rig.unwatched_light)
         with self.saver, ExitStack() as ending:
+            ending.callback(self.ledger.give_back)
             ending.callback(guard.off)
             try:
                 self._take_all(taker, pace)
@@ -94,6 +95,11 @@ class Engine:
             self.counts.missing = self.counts.expected - self.counts.saved
             self.spool.journal.add("aborted", reason=self.counts.aborted)
         return self.counts
+
+    def _heed(self) -> None:
+        """While frames are waited for: with the light on, the disk has time for the dose of the next burst."""
+        self.ledger.book_next()
+        self.control.check()
 
     def _darken(self, guard: Guard) -> None:
         """For a pause: whatever lit it, no light reaches the sample."""
@@ -124,9 +130,7 @@ class Engine:
             self._move,
             self.past.focus,
         )
-        for shot in self.plan.shots:
-            if shot.index in self.past.sealed:
-                continue
+        for shot, following in _with_next(shot for shot in self.plan.shots if shot.index not in self.past.sealed):
             if self.survey is not None and not self.survey.wants(shot, self.control.check):
                 self.counts.expected -= self.plan.takes[shot.role].stack.count
                 continue
@@ -137,7 +141,7 @@ class Engine:
             pace.wait(shot)
             self._move(focuser.aim(shot))
             self._configure(self.plan.takes[shot.role].mode)
-            burst = self._take(taker, shot)
+            burst = self._take(taker, shot, following)
             self.saver.put(burst)
             if self.survey is not None:
                 self.survey.look(shot, burst, self.control.check)
@@ -158,7 +162,7 @@ class Engine:
         self.counts.light_on_ms += take.burst_ms
         return taker.take(shot, take)
 
-    def _take(self, taker: BurstTaker, shot: Shot) -> Burst:
+    def _take(self, taker: BurstTaker, shot: Shot, following: Shot | None) -> Burst:
         """A burst, taken again if it came back damaged. The dose is on the disk before the light goes on; where there
         must not be more of it, there is no light."""
         take = self.plan.takes[shot.role]
@@ -169,6 +173,8 @@ class Engine:
                 burst = _not_taken(shot, take, burst, refusal)
                 break
             self.ledger.book(shot, attempt, take)
+            if attempt == 0 and following is not None:
+                self._expect(following, shot, take)
             self.counts.retaken_bursts += attempt > 0
             self.counts.light_on_ms += take.burst_ms
             burst = taker.take(shot, take)
@@ -181,6 +187,13 @@ class Engine:
         if burst.frames and not taker.proven:
             self._note_unproven(shot, taker.verdict)
         return burst
+
+    def _expect(self, shot: Shot, before: Shot, take: Take) -> None:
+        """To be booked ahead, but for what may never come: fields that are still to be chosen. What the burst before it
+        may need to be taken again is left to it."""
+        if shot.role != "chosen":
+            kept = self.plan.protocol.retries * take.dose_mj_cm2 if shot.position == before.position else 0.0
+            self.ledger.expect(shot, self.plan.takes[shot.role], kept)
 
     def _note_taken(self, shot: Shot, attempt: int, burst: Burst, verdict: Verdict | None) -> None:
         """What came of the light, and what a simulated world needs to know when the run is resumed."""
@@ -215,6 +228,17 @@ class Engine:
         if focus is not None and shot.z_um is not None:
             travel_ms = focus.travel_ms(abs(shot.z_um - focus.position_um()))
             focus.move_um(shot.z_um, 2 * travel_ms + _MOVE_MARGIN_MS)
+
+
+def _with_next(shots: Iterable[Shot]) -> Iterator[tuple[Shot, Shot | None]]:
+    """Each with the one that comes after it."""
+    before: Shot | None = None
+    for shot in shots:
+        if before is not None:
+            yield before, shot
+        before = shot
+    if before is not None:
+        yield before, None
 
 
 def _not_taken(shot: Shot, take: Take, before: Burst | None, refusal: str) -> Burst:

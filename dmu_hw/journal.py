@@ -32,6 +32,8 @@ class Journal:
         self.path = path
         self._file: IO[bytes] = open(path, "ab")
         self._lock = threading.Lock()
+        self._syncing = threading.Lock()
+        """While it is held the file stays open; lines may be added."""
         self._abandoned = False
 
     def add(self, kind: str, **fields: Any) -> None:
@@ -43,8 +45,11 @@ class Journal:
             self._file.flush()
 
     def sync(self) -> None:
-        with self._lock, self._named():
-            sync_file(self._file)
+        """Of all lines that were added before. Nobody who adds others waits for it."""
+        with self._syncing, self._named():
+            with self._lock:
+                self._file.flush()
+            sync_handle(self._file.fileno())
 
     def abandon(self) -> None:
         """The disk hangs: `close` touches it no more."""
@@ -57,7 +62,7 @@ class Journal:
             self.sync()
         finally:
             # what cannot be flushed here either, sync has told already
-            with contextlib.suppress(OSError):
+            with self._syncing, contextlib.suppress(OSError):
                 self._file.close()
 
     @contextlib.contextmanager

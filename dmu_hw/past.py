@@ -57,6 +57,9 @@ def read_past(journal: Path) -> Past:
             case "sealed":
                 for shot in line["shots"]:
                     _seal(past, shot, waiting.pop(shot, []))
+            case "unlit":
+                _undo(past, line)
+                waiting[line["shot"]] = [other for other in waiting[line["shot"]] if not other.get("ahead")]
             case "unsaved":
                 past.counts.unsaved_bursts += line["bursts"]
                 del waiting[line["shot"]]
@@ -67,6 +70,12 @@ def read_past(journal: Path) -> Past:
                 _note(past, line)
     past.unsaved = [line for lines in waiting.values() for line in lines if line["kind"] == "light"]
     return past
+
+
+def _undo(past: Past, line: Line) -> None:
+    """No light came of a burst that was booked ahead."""
+    past.counts.dose_mj_cm2[line["field"]] -= line["dose_mj_cm2"]
+    past.counts.light_on_ms -= line["light_ms"]
 
 
 def _note(past: Past, line: Line) -> None:

@@ -36,8 +36,12 @@ def in_the_background(work: Callable[[], None], name: str) -> Future[None]:
 
 def patiently(work: Callable[[], None], path: Path) -> None:
     """Do what waits for the disk of a path; after a minute it is left to itself, and that is an error."""
+    awaited(in_the_background(work, "disk"), path)
+
+
+def awaited(done: Future[None], path: Path) -> None:
+    """The end of what was begun in the background, waited for as long."""
     limit_s = STALLED_S
-    done = in_the_background(work, "disk")
     try:
         done.result(limit_s)
     except TimeoutError:
