@@ -170,10 +170,10 @@ def check_as_uncut(run: RunFolder, uncut: Uncut) -> None:
     for name in ("expected", "saved", "missing"):
         assert facts["counts"][name] == uncut.facts["counts"][name]
     assert facts["missing_reasons"] == uncut.facts["missing_reasons"]
-    lights, unsaved = lines_of(run, "light"), lines_of(run, "unsaved")
+    lights, unlit, unsaved = (lines_of(run, kind) for kind in ("light", "unlit", "unsaved"))
     assert facts["counts"]["unsaved_bursts"] == sum(line["bursts"] for line in unsaved)
-    assert len(lights) == len(lines_of(uncut.run, "light")) + facts["counts"]["unsaved_bursts"]
-    dose = sum(line["dose_mj_cm2"] for line in lights)
+    assert len(lights) - len(unlit) == len(lines_of(uncut.run, "light")) + facts["counts"]["unsaved_bursts"]
+    dose = sum(line["dose_mj_cm2"] for line in lights) - sum(line["dose_mj_cm2"] for line in unlit)
     assert facts["actual"]["dose_mj_cm2"]["0"] == pytest.approx(dose)
     lost = sum(line["dose_mj_cm2"] for line in unsaved)
     assert dose - lost == pytest.approx(uncut.facts["actual"]["dose_mj_cm2"]["0"])
