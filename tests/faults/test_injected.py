@@ -51,7 +51,7 @@ class Bench:
 
     def check_dark(self) -> None:
         now_ms = self.world.clock.now_ms() + 1.0
-        assert self.world.history.power_mw.at(now_ms) == 0.0
+        assert self.world.history.power_mw["light"].at(now_ms) == 0.0
         ((frame, part),) = self.world.history.mirrors.at(now_ms)
         assert frame is None or not frame.on.any()
         assert part == 1.0

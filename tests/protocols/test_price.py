@@ -164,7 +164,7 @@ def test_the_dose_is_what_the_specimen_takes_and_never_more(
     }
     run = ran(rig, exposure_ms=exposure_ms, references={"plain": True, "full": True})
     pixels = run.plan.protocol.field_px
-    taken = run.world.dose.read((0.0, 0.0), pixels, run.plan.optics.object_pixel_um)
+    taken = run.world.doses[""].read((0.0, 0.0), pixels, run.plan.optics.object_pixel_um)
     assert float(np.mean(taken)) == pytest.approx(run.price.dose_per_field_mj_cm2, rel=0.02)
     assert float(np.mean(taken)) <= run.price.dose_per_field_mj_cm2 * 1.001
 

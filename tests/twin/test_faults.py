@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from colours import TWO_COLOURS
 
 from dmu_hw.drivers.simulated.faults import Faults, Kind
 from dmu_hw.errors import DeviceError, DeviceTimeout, InputError
@@ -228,9 +229,49 @@ def test_an_open_interlock_forbids_light(injected: Injected) -> None:
     assert not rig.light.is_on()
 
 
+COLOURED = {key: value for key, value in TWO_COLOURS.items() if key.startswith(("devices", "channels"))}
+
+
+def coloured(small_rig: SmallRig, kind: str, at: int, by: int = 1) -> Rig:
+    """With a wheel and a shutter; any light shows what there is."""
+    return small_rig({**COLOURED, "connections.world.faults": [{"kind": kind, "at": at, "by": by}]})
+
+
+def test_a_stuck_filter_does_not_arrive_and_does_later(small_rig: SmallRig) -> None:
+    wheel = coloured(small_rig, "stuck_filter", 1).filters["filter"]
+    wheel.select("RFP", 1000.0)
+    with pytest.raises(DeviceTimeout, match="filter: did not arrive at 'GFP' within 1000 ms"):
+        wheel.select("GFP", 1000.0)
+    with pytest.raises(DeviceError, match="between"):
+        wheel.selected()
+    wheel.select("GFP", 1000.0)
+    assert wheel.selected() == "GFP"
+
+
+def test_a_wrong_filter_is_told_by_the_wheel(small_rig: SmallRig) -> None:
+    wheel = coloured(small_rig, "wrong_filter", 1, by=2).filters["filter"]
+    wheel.select("RFP", 1000.0)
+    wheel.select("none", 1000.0)
+    assert wheel.selected() == "RFP"
+    wheel.select("none", 1000.0)
+    assert wheel.selected() == "none"
+
+
+def test_a_stuck_shutter_stays_as_it_is_once(small_rig: SmallRig) -> None:
+    shutter = coloured(small_rig, "stuck_shutter", 1).shutter
+    assert shutter is not None
+    shutter.set_open(True)
+    shutter.set_open(False)
+    assert shutter.is_open()
+    shutter.set_open(False)
+    assert not shutter.is_open()
+
+
 def test_every_kind_has_a_test() -> None:
     source = Path(__file__).read_text()
-    assert [kind for kind in typing.get_args(Kind) if f'injected("{kind}"' not in source] == []
+    makers = "injected(", "coloured(small_rig, "
+    tested = [kind for kind in typing.get_args(Kind) if any(f'{maker}"{kind}"' in source for maker in makers)]
+    assert tested == list(typing.get_args(Kind))
 
 
 def test_a_fault_that_does_not_exist_is_refused(rig_yaml: Callable[..., Path]) -> None:

@@ -36,12 +36,12 @@ def test_forgetting_changes_nothing_later() -> None:
 
 def test_light_is_power_and_mirrors_and_place_over_time() -> None:
     history = History()
-    history.power_mw.set(10.0, 2.0)
+    history.power_mw["light"].set(10.0, 2.0)
     history.mirrors.set(20.0, ((ONE, 1.0),))
     history.mirrors.set(30.0, ((ONE, 0.5), (TWO, 0.5)))
     history.place_um.set(35.0, THERE)
     history.mirrors.set(40.0, DARK)
-    history.power_mw.set(50.0, 0.0)
+    history.power_mw["light"].set(50.0, 0.0)
     got = {(light.frame, light.place_um): light.duration_ms for light in history.light(0.0, 100.0)}
     assert got == {
         (None, HERE): 10.0,
@@ -58,6 +58,6 @@ def test_light_is_power_and_mirrors_and_place_over_time() -> None:
 def test_the_same_frame_loaded_again_is_the_same() -> None:
     again = MirrorFrame("a", np.ones((1, 1), dtype=bool))
     history = History()
-    history.power_mw.set(0.0, 1.0)
+    history.power_mw["light"].set(0.0, 1.0)
     history.mirrors.set(0.0, ((ONE, 0.5), (again, 0.5)))
     assert [light.duration_ms for light in history.light(0.0, 8.0)] == pytest.approx([8.0])

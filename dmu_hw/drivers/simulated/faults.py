@@ -23,6 +23,9 @@ Kind = Literal[
     "refused_upload",
     "buffer_overflow",
     "interlock_open",
+    "stuck_filter",
+    "wrong_filter",
+    "stuck_shutter",
 ]
 
 
@@ -31,9 +34,11 @@ class Fault(Settings):
 
     kind: Kind
     at: Annotated[int, Field(ge=0)] = 0
-    """How many such occasions (frames, pulses, moves, uploads, lightings, sequences) pass well before it strikes."""
+    """How many such occasions (frames, pulses, moves, uploads, lightings, sequences, turns) pass well before it
+    strikes."""
     by: Annotated[int, Field(ge=1)] = 1
-    """Of sequences: by how many steps the order is shifted, or which step after the first goes wrong."""
+    """Of sequences: by how many steps the order is shifted, or which step after the first goes wrong; of filters: by
+    how many positions they turn too far."""
 
 
 class Faults:

@@ -1,4 +1,4 @@
-"""What mirrors, light and stage did and when: what an exposure gathers is read off afterwards."""
+"""What mirrors, lights, filters and stage did and when: what an exposure gathers is read off afterwards."""
 
 from __future__ import annotations
 
@@ -25,17 +25,23 @@ Shown = tuple[tuple[MirrorFrame | None, float], ...]
 DARK: Shown = ((None, 1.0),)
 Place = tuple[float, float, float]
 """Stage x and y and focus z in µm."""
+Filters = tuple[tuple[str, str], ...]
+"""Device and position; between two positions that is BETWEEN."""
+BETWEEN = ""
 StateT = TypeVar("StateT")
 
 
 @dataclass(frozen=True)
 class Light:
-    """Energy that one mirror frame sent for a while, the power it was sent at, and where the sample stood."""
+    """Energy that one mirror frame sent for a while, the power it was sent at and by whom, where the sample stood, and
+    what was in the way to the camera."""
 
     frame: MirrorFrame | None
     power_mw: float
     place_um: Place
     duration_ms: float
+    source: str = "light"
+    filters: Filters = ()
 
 
 class Timeline(Generic[StateT]):
@@ -67,11 +73,16 @@ class Timeline(Generic[StateT]):
 
 
 class History:
-    """All that light at the sample depends on."""
+    """All that light at the sample depends on, and on its way from there to the camera."""
 
     def __init__(self) -> None:
         self.mirrors: Timeline[Shown] = Timeline(DARK)
-        self.power_mw: Timeline[float] = Timeline(0.0)
+        self.power_mw: defaultdict[str, Timeline[float]] = defaultdict(lambda: Timeline(0.0))
+        """Of each light."""
+        self.shutter: Timeline[bool] = Timeline(True)
+        """Whether it lets light through; where there is none, nothing closes it."""
+        self.filters: dict[str, Timeline[str]] = {}
+        """Where each stands."""
         self.place_um: Timeline[Place] = Timeline((0.0, 0.0, 0.0))
 
     def forget_before(self, time_ms: float) -> None:
@@ -80,15 +91,25 @@ class History:
             line.forget_before(time_ms)
 
     def light(self, start_ms: float, stop_ms: float) -> list[Light]:
-        """What reached the sample between two moments, one entry for each frame, power and place."""
+        """What reached the sample between two moments, one entry for each frame, power, place, source and filters."""
         changes = {time_ms for line in self._lines() for time_ms in line.changes(start_ms, stop_ms)}
-        gathered: defaultdict[tuple[MirrorFrame | None, float, Place], float] = defaultdict(float)
+        gathered: defaultdict[tuple[MirrorFrame | None, float, Place, str, Filters], float] = defaultdict(float)
         for begin, end in itertools.pairwise(sorted({start_ms, stop_ms} | changes)):
-            power_mw = self.power_mw.at(begin)
-            if power_mw > 0:
+            filters = tuple((name, line.at(begin)) for name, line in self.filters.items())
+            for source, power_mw in self._shining(begin):
                 for frame, part in self.mirrors.at(begin):
-                    gathered[frame, power_mw, self.place_um.at(begin)] += part * (end - begin)
-        return [Light(*how, duration_ms) for how, duration_ms in gathered.items()]
+                    gathered[frame, power_mw, self.place_um.at(begin), source, filters] += part * (end - begin)
+        return [
+            Light(frame, power_mw, place_um, duration_ms, source, filters)
+            for (frame, power_mw, place_um, source, filters), duration_ms in gathered.items()
+        ]
+
+    def _shining(self, time_ms: float) -> list[tuple[str, float]]:
+        """The lights that reach the mirrors' light path at a moment, and their power."""
+        if not self.shutter.at(time_ms):
+            return []
+        powers = ((name, line.at(time_ms)) for name, line in self.power_mw.items())
+        return [(name, power_mw) for name, power_mw in powers if power_mw > 0]
 
     def _lines(self) -> tuple[Timeline[Any], ...]:
-        return self.mirrors, self.power_mw, self.place_um
+        return self.mirrors, *self.power_mw.values(), self.shutter, *self.filters.values(), self.place_um

@@ -68,4 +68,4 @@ class Light:
         return not self._interlock_open
 
     def _shine(self, power_mw: float) -> None:
-        self._world.history.power_mw.set(self._world.clock.now_ms(), power_mw)
+        self._world.history.power_mw[self.name].set(self._world.clock.now_ms(), power_mw)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from collections.abc import Mapping
+from typing import Annotated, Any, Self
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, Field, model_validator
 
 from dmu_hw.drivers.simulated.faults import Fault
-from dmu_hw.files import Count, Settings
+from dmu_hw.drivers.simulated.history import BETWEEN
+from dmu_hw.files import Count, Fraction, Name, Settings
 from dmu_hw.physics.specimens import Specimen
 from dmu_hw.ports import Roi
 
@@ -21,12 +23,47 @@ def _rising(values: tuple[float, float]) -> tuple[float, float]:
 Range = Annotated[tuple[float, float], AfterValidator(_rising)]
 
 
+class DyeSettings(Settings):
+    """One of several dyes: where it is, and which light and which filters show it."""
+
+    specimen: Specimen
+    light: str | None = None
+    """The light that excites it, by the name of the device; null: any."""
+    filters: dict[str, str] = Field(default_factory=dict)
+    """Device → the position that lets its light pass; other devices let it pass in any position."""
+    cross_excitation: Fraction = 0.0
+    """Part of its excitation that other lights reach."""
+    bleed_through: Fraction = 0.0
+    """Part of its light that other positions of a filter let pass."""
+    truth: dict[str, Any] = Field(default_factory=dict)
+    """Numbers of `optics` that are otherwise for it: `excitation`, `emission`, `dye`, …"""
+
+    def excited_by(self, light: str) -> float:
+        """Part of a light's power that it answers to."""
+        return 1.0 if self.light in (None, light) else self.cross_excitation
+
+    def passed_by(self, filters: Mapping[str, str]) -> float:
+        """Part of its light that comes through; while a filter turns, nothing does."""
+        part = 1.0
+        for name, position in filters.items():
+            if position == BETWEEN:
+                return 0.0
+            part *= 1.0 if self.filters.get(name, position) == position else self.bleed_through
+        return part
+
+    def shown_by(self, light: str, filters: Mapping[str, str]) -> float:
+        return self.excited_by(light) * self.passed_by(filters)
+
+
 class WorldSettings(Settings):
     """What is true here, and may differ from what the rig's `optics` believes."""
 
     seed: Annotated[int, Field(ge=0)] = 1
     """The same seed, the same world: specimen, chip and noise, bit for bit."""
-    specimen: Specimen
+    specimen: Specimen | None = None
+    """What is seen in any light through any filter; or, instead of it:"""
+    dyes: dict[Name, DyeSettings] = Field(default_factory=dict)
+    """Several of them in one sample, each with its own specimen."""
     truth: dict[str, Any] = Field(default_factory=dict)
     """Numbers of `optics` that are otherwise in truth, in the same layout; the rest is as believed."""
     oversampling: Annotated[int, Field(ge=1, le=4)] = 2
@@ -41,6 +78,18 @@ class WorldSettings(Settings):
     specimen_z_um: float = 0.0
     """Focus position at which the specimen is sharp."""
     faults: tuple[Fault, ...] = ()
+
+    @model_validator(mode="after")
+    def _something_to_see(self) -> Self:
+        if (self.specimen is None) == (not self.dyes):
+            raise ValueError("should have a specimen, or dyes that have one each")
+        return self
+
+    @property
+    def stained(self) -> dict[str, DyeSettings]:
+        """All dyes; a specimen that is said by itself is one without a name, seen in any light."""
+        specimen: Any = self.specimen
+        return self.dyes or {"": DyeSettings.model_construct(specimen=specimen)}
 
     def axis_to_window_um(self, roi: Roi, pixel_um: float) -> tuple[float, float]:
         """Centre of a camera window as seen from the optical axis, which meets the middle of the chip."""

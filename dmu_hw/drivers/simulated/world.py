@@ -15,7 +15,8 @@ from dmu_hw.drivers.simulated.faults import Faults
 from dmu_hw.drivers.simulated.history import History, Light, MirrorFrame, Place
 from dmu_hw.drivers.simulated.settings import WorldSettings
 from dmu_hw.errors import InputError, Problem
-from dmu_hw.physics.optics import overridden
+from dmu_hw.files import Document
+from dmu_hw.physics.optics import Optics, overridden
 from dmu_hw.physics.specimens import Scene
 from dmu_hw.ports import CameraMode, Mount, Roi
 
@@ -25,6 +26,10 @@ if TYPE_CHECKING:
 
 _DOSE_PIXELS = 4
 """Dose is remembered on nodes of so many object pixels."""
+_OF_THE_CHIP = ("sensor", "object_pixel_um", "sensor_pixel_um")
+"""What no dye can change."""
+Given = tuple[float, float, float] | tuple[float, float, float, str]
+"""Stage x and y, what was given there in mJ/cm², and by which light if it was not `light`."""
 
 
 class World:
@@ -35,10 +40,15 @@ class World:
     def __init__(self, settings: WorldSettings, mount: Mount) -> None:
         self.settings = settings
         self.truth = overridden(mount.optics, settings.truth, mount.document, "truth")
+        self._document = mount.document
+        _check_dyes(settings, mount.document)
+        self._truths()  # what is wrong with them is said now
         self.clock = WorldClock(realtime=settings.realtime)
         self.history = History()
         self.faults = Faults(settings.faults)
-        self.dose = DoseMap(_DOSE_PIXELS * self.truth.object_pixel_um)
+        pitch_um = _DOSE_PIXELS * self.truth.object_pixel_um
+        self.doses = {name: DoseMap(pitch_um) for name in settings.stained}
+        """What each dye has taken."""
         self.pulses_ms: list[float] = []
         """Trigger pulses from the DMD to the camera, not yet used."""
         self.exposure_ended: Callable[[float], None] = nobody_listens
@@ -59,33 +69,46 @@ class World:
         that it has taken."""
         return {"exposures": self.exposures, "clock_ms": self.clock.now_ms(), "occasions": self.faults.remember()}
 
-    def recall(self, memory: Mapping[str, Any], doses: Iterable[tuple[float, float, float]]) -> None:
-        """Go on from what another world has remembered. `doses` are stage x and y and what was given there in mJ/cm²:
-        it bleaches as uniform light of this dose would, which no pattern can tell from its own sum."""
+    def recall(self, memory: Mapping[str, Any], doses: Iterable[Given]) -> None:
+        """Go on from what another world has remembered. `doses` bleach as uniform light of the same dose would, which
+        no pattern can tell from its own sum."""
         self.exposures = memory["exposures"]
         self.clock.recall(memory["clock_ms"])
         self.faults.recall(memory["occasions"])
         self._seen_until_ms = self.clock.now_ms()
-        if self.truth.dye.bleach_dose_mj_cm2 is None:
+        if all(truth.dye.bleach_dose_mj_cm2 is None for truth in self._truths().values()):
             return
         everywhere = MirrorFrame("all mirrors on", np.ones(self.truth.mirrors.shape, dtype=bool))
-        for x, y, dose in doses:
+        for x, y, dose, *light in doses:
+            source = light[0] if light else "light"
             point = self.point_um((x, y, 0.0), self.clock.now_ms())
-            self.renderer.bleach(Light(everywhere, 1.0, point, dose / self.truth.dose_mj_cm2(1.0, 1.0)))
+            self.renderer.bleach(Light(everywhere, 1.0, point, dose / self.truth.dose_mj_cm2(1.0, 1.0), source))
+
+    def _truths(self) -> dict[str, Optics]:
+        """What is true for each dye."""
+        return {
+            name: overridden(self.truth, mine.truth, self._document.inside(("dyes", name)), "truth")
+            if name
+            else self.truth
+            for name, mine in self.settings.stained.items()
+        }
 
     @property
     def renderer(self) -> Renderer:
         if self._renderer is None:
             # torch takes seconds to load: only a world that is looked at pays for it
             from dmu_hw.drivers.simulated.render import Renderer  # noqa: PLC0415
+            from dmu_hw.drivers.simulated.stain import Stain  # noqa: PLC0415
 
-            self._renderer = Renderer(self.truth, self.settings, self.dose)
+            truths, settings = self._truths(), self.settings
+            stains = [Stain(truths[name], mine, settings, self.doses[name]) for name, mine in settings.stained.items()]
+            self._renderer = Renderer(self.truth, settings, stains)
         return self._renderer
 
     def prepare(self, mode: CameraMode) -> None:
         """Compute what is needed before the first exposure in a mode: no light waits for it."""
         with self.clock.held():
-            self.renderer.view(mode, self.point_um(self.place_um, self.clock.now_ms())[2])
+            self.renderer.prepare(mode, self.point_um(self.place_um, self.clock.now_ms())[2])
 
     @property
     def place_um(self) -> Place:
@@ -124,9 +147,18 @@ class World:
         light = self.history.light(start_ms, stop_ms)
         return [replace(part, place_um=self.point_um(part.place_um, middle_ms)) for part in light]
 
-    def scene(self, roi: Roi, xy_um: tuple[float, float] | None = None, time_ms: float | None = None) -> Scene:
+    def scene(
+        self,
+        roi: Roi,
+        xy_um: tuple[float, float] | None = None,
+        time_ms: float | None = None,
+        light: str = "light",
+        filters: Mapping[str, str] | None = None,
+    ) -> Scene:
         """The specimen itself, unbleached, on the object grid behind a window of the camera: for comparison only.
-        As it is here and now, or as it was at another place or time."""
+        As it is here and now, or as it was at another place or time; of several dyes, the one that this light and these
+        filters show best."""
+        mine = max(self.settings.stained.values(), key=lambda dye: dye.shown_by(light, filters or {}))
         fine = self.settings.oversampling
         ratio = self.truth.sensor_ratio
         shape = (roi.height * ratio, roi.width * ratio)
@@ -134,11 +166,26 @@ class World:
         place = self.place_um if xy_um is None else (*xy_um, 0.0)
         point = self.point_um(place, self.clock.now_ms() if time_ms is None else time_ms)
         centre = (point[0] + x, point[1] + y)
-        rendered = self.settings.specimen.scene(
-            centre, (shape[0] * fine, shape[1] * fine), self.truth.object_pixel_um / fine
-        )
+        rendered = mine.specimen.scene(centre, (shape[0] * fine, shape[1] * fine), self.truth.object_pixel_um / fine)
         image: Float32Array = rendered.image.reshape(shape[0], fine, shape[1], fine).mean(axis=(1, 3), dtype=np.float32)
         return Scene(image, rendered.labels[::fine, ::fine])
+
+
+def _check_dyes(settings: WorldSettings, document: Document) -> None:
+    """Dyes that no light of this rig excites, or no filter shows, are mistakes of writing."""
+    problems = []
+    for name, mine in settings.dyes.items():
+        named = [("light", mine.light), *(("filters", device) for device in mine.filters)]
+        for key, device in named:
+            if device is not None and ("devices", device) not in document.lines:
+                where = document.where(("dyes", name, key))
+                problems.append(Problem(where, f"there is no device {device!r}"))
+        for key in _OF_THE_CHIP:
+            if key in mine.truth:
+                where = document.where(("dyes", name, "truth", key))
+                problems.append(Problem(where, "is the same for all dyes: say it in the world's truth"))
+    if problems:
+        raise InputError(problems)
 
 
 def world_of(mount: Mount) -> World:
