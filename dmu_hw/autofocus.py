@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from pydantic import model_validator
 
 from dmu_hw.data import Uint16Array
-from dmu_hw.files import Count, Positive, Settings
+from dmu_hw.files import Count, Name, Positive, Settings
 from dmu_hw.physics.optics import Sensor
 
 MOST_PLANES = 101
@@ -35,6 +35,8 @@ class Autofocus(Settings):
     patterns: Literal["one", "all"] = "one"
     """one: a frame with the pattern that lets most light through. all: a whole burst, which finds the focus two to five
     times as precisely for its light."""
+    channel: Name | None = None
+    """In which the planes are looked at; null: in the first."""
     tilt: bool = False
     """Lay a plane through what was found, once three fields that do not lie in a row have been focused."""
 

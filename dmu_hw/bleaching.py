@@ -47,12 +47,16 @@ class Bleaching:
 
 
 def bleaching_of(run: RunFolder, plan: Plan) -> Bleaching | None:
-    """The decay that all fields together tell; None without two references of a field that give light."""
-    store, take = Store(run.frames_of("bleaching")), plan.takes["bleaching"]
+    """The decay that all fields of a channel together tell; None without two references of a field that give light.
+    Light of other channels is taken to leave its dye as it is."""
+    take = plan.takes["bleaching"]
+    store = Store(run.frames_of("bleaching", take.channel))
     parts = _parts_seen(plan, take)
     doses: dict[int, float] = {}
     before: dict[int, float] = {}
     for line in as_lit(read_journal(run.journal)):
+        if line.get("channel", "") != take.channel:
+            continue
         dose = line["dose_mj_cm2"] * parts.get(line["dose_mj_cm2"], 1.0)
         if plan.shots[line["shot"]].role == "bleaching":
             before[line["shot"]] = doses.get(line["field"], 0.0) + dose / 2

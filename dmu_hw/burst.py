@@ -85,7 +85,7 @@ class BurstTaker:
         with ExitStack() as ending:
             ending.callback(dmd.stop)
             ending.callback(camera.disarm)
-            with self.guard.light_on(take.power_mw, self._longest_ms(take)):
+            with self.guard.light_on(take.power_mw, self._longest_ms(take), take.light):
                 if paced_by_dmd:
                     armed_ms = self.rig.clock.now_ms()
                     camera.arm(count)
@@ -114,7 +114,7 @@ class BurstTaker:
         with ExitStack() as ending:
             ending.callback(dmd.show, None)
             ending.callback(camera.disarm)
-            with self.guard.light_on(take.power_mw, self._longest_ms(take)):
+            with self.guard.light_on(take.power_mw, self._longest_ms(take), take.light):
                 for pattern, place in enumerate(take.memory):
                     dmd.show(place)
                     self.rig.clock.sleep_ms(dmd.settle_ms)

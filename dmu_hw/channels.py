@@ -41,6 +41,10 @@ class Channel:
     optics: Optics
     """What is believed of this channel."""
 
+    def as_json(self) -> dict[str, Any]:
+        """What it is on its rig."""
+        return {"name": self.name, "light": self.light, "filters": dict(self.filters)}
+
 
 def channels_of(
     document: Document, devices: Iterable[str], optics: Optics, channels: Mapping[str, ChannelSettings]

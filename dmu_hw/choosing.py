@@ -10,7 +10,7 @@ from pydantic import ConfigDict, Field
 from dmu_hw import plugin
 from dmu_hw.data import Estimate
 from dmu_hw.errors import InputError, Problem
-from dmu_hw.files import Document, Settings, validate
+from dmu_hw.files import Document, Name, Settings, validate
 
 _CLASS = "Chooser"
 
@@ -42,6 +42,8 @@ class Choice(Settings):
     model_config = ConfigDict(extra="allow")
     by: Annotated[str, Field(min_length=1)]
     """A name in dmu_hw.adaptive, a dotted path, or a .py file beside the YAML; after a colon the name of the class."""
+    channel: Name | None = None
+    """Whose reconstructions are looked at, and in which fields are imaged once more; null: the first."""
 
 
 def chooser_of(choice: Choice, document: Document) -> Chooser:
@@ -55,5 +57,5 @@ def chooser_of(choice: Choice, document: Document) -> Chooser:
     lacking = [promise for promise in ("score", "choose") if not callable(getattr(found, promise, None))]
     if lacking:
         raise InputError([Problem(where, f"{name or _CLASS} of {module!r} lacks {', '.join(lacking)}")])
-    chooser: Chooser = found(validate(document.inside((), without=("by",)), model))
+    chooser: Chooser = found(validate(document.inside((), without=("by", "channel")), model))
     return chooser

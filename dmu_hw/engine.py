@@ -22,7 +22,6 @@ from dmu_hw.guard import Guard
 from dmu_hw.ledger import Ledger
 from dmu_hw.pace import Pace
 from dmu_hw.past import Past
-from dmu_hw.physics.projection import onto_mirrors
 from dmu_hw.plan import Plan, Shot, Take
 from dmu_hw.ports import CameraMode
 from dmu_hw.proof import Verdict
@@ -30,6 +29,8 @@ from dmu_hw.rig import Rig
 from dmu_hw.saver import Saver
 from dmu_hw.spool import Spool
 from dmu_hw.survey import Survey
+from dmu_hw.upload import mirror_frames
+from dmu_hw.wheels import Wheels
 
 _MOVE_MARGIN_MS = 5000.0
 _LATE_MS = 1.0
@@ -69,19 +70,19 @@ class Engine:
         self.counts.expected = plan.price.frames
         self._mode: CameraMode | None = None
         self.ledger = Ledger(spool.journal, plan, rig.settings, self.counts.dose_mj_cm2)
-        largest = max(take.stack.count * 2 * math.prod(take.mode.shape) for take in plan.takes.values())
+        self.wheels = Wheels(rig)
+        largest = max(take.stack.count * 2 * math.prod(take.mode.shape) for take in plan.all_takes)
         self.saver = Saver(spool, largest)
 
     def run(self) -> Counts:
         """Take all shots; returns when every frame is on the disk."""
         guard = Guard(self.rig)
-        self._load_patterns()
+        self.rig.dmd.load(mirror_frames(self.plan))
         taker = BurstTaker(self.rig, guard, self.plan.protocol.frame_timeout_ms, self._heed)
         pace = Pace(self.rig.clock, self.control, self.spool.journal, lambda: self._darken(guard))
         pace.elapsed(self.elapsed_ms)
         self.spool.journal.add("started", zero_ms=pace.zero_ms + self.spool.offset_ms)
-        light = self.rig.light
-        self.spool.journal.add("guarded", watchdog_ms=light.watchdog_ms, unwatched_accepted=self.rig.unwatched_light)
+        self.spool.journal.add("guarded", **guarded(self.plan, self.rig))
         with self.saver, ExitStack() as ending:
             ending.callback(self.ledger.give_back)
             ending.callback(guard.off)
@@ -106,20 +107,6 @@ class Engine:
         guard.off()
         self.rig.dmd.show(None)
 
-    def _load_patterns(self) -> None:
-        """All patterns go into the DMD's memory once for the whole run, uniform light for references behind them."""
-        frames = onto_mirrors(self.plan.stack, self.plan.optics, self.plan.corner_um)
-        if {"plain", "full"} & self.plan.takes.keys():
-            frames = np.concatenate([frames, np.ones((1, *frames.shape[1:]), dtype=bool)])
-        marker = self.plan.takes["patterns"].marker
-        if marker is not None:
-            shown = onto_mirrors(marker.as_stack(), self.plan.optics, self.plan.corner_um)
-            frames = np.concatenate([frames, shown])
-        if "chosen" in self.plan.takes:
-            then = onto_mirrors(self.plan.takes["chosen"].stack, self.plan.optics, self.plan.corner_um)
-            frames = np.concatenate([frames, then])
-        self.rig.dmd.load(frames)
-
     def _take_all(self, taker: BurstTaker, pace: Pace) -> None:
         loop = None
         focuser = Focuser(
@@ -132,7 +119,7 @@ class Engine:
         )
         for shot, following in _with_next(shot for shot in self.plan.shots if shot.index not in self.past.sealed):
             if self.survey is not None and not self.survey.wants(shot, self.control.check):
-                self.counts.expected -= self.plan.takes[shot.role].stack.count
+                self.counts.expected -= self.plan.take_of(shot).stack.count
                 continue
             self.saver.raise_failure()
             if shot.time != loop:
@@ -140,7 +127,7 @@ class Engine:
                 loop = shot.time
             pace.wait(shot)
             self._move(focuser.aim(shot))
-            self._configure(self.plan.takes[shot.role].mode)
+            self._prepare(self.plan.take_of(shot))
             burst = self._take(taker, shot, following)
             self.saver.put(burst)
             if self.survey is not None:
@@ -148,24 +135,32 @@ class Engine:
             if self.watch is not None:
                 self.watch(shot, burst)
 
-    def _configure(self, mode: CameraMode) -> None:
-        if mode != self._mode:
-            self.rig.camera.configure(mode)
-            self._mode = mode
+    def _prepare(self, take: Take) -> None:
+        """In the dark: nothing turns while there is light."""
+        self.wheels.select(self.plan.parts[take.channel].channel)
+        if take.mode != self._mode:
+            self.rig.camera.configure(take.mode)
+            self._mode = take.mode
+
+    def _expose(self, taker: BurstTaker, shot: Shot, take: Take) -> Burst:
+        """No frame is kept that may have been exposed through another filter."""
+        burst = taker.take(shot, take)
+        self.wheels.confirm(self.plan.parts[take.channel].channel)
+        return burst
 
     def _look(self, taker: BurstTaker, shot: Shot, take: Take) -> Burst | None:
         """A burst for the autofocus: its dose is booked as any other's, and its frames are not kept."""
         if self.ledger.refusal(shot, take):
             return None
-        self._configure(take.mode)
+        self._prepare(take)
         self.ledger.book(shot, 0, take)
         self.counts.light_on_ms += take.burst_ms
-        return taker.take(shot, take)
+        return self._expose(taker, shot, take)
 
     def _take(self, taker: BurstTaker, shot: Shot, following: Shot | None) -> Burst:
         """A burst, taken again if it came back damaged. The dose is on the disk before the light goes on; where there
         must not be more of it, there is no light."""
-        take = self.plan.takes[shot.role]
+        take = self.plan.take_of(shot)
         burst: Burst | None = None
         for attempt in range(self.plan.protocol.retries + 1):
             refusal = self.ledger.refusal(shot, take)
@@ -177,7 +172,7 @@ class Engine:
                 self._expect(following, shot, take)
             self.counts.retaken_bursts += attempt > 0
             self.counts.light_on_ms += take.burst_ms
-            burst = taker.take(shot, take)
+            burst = self._expose(taker, shot, take)
             self._note_taken(shot, attempt, burst, taker.verdict)
             if burst.complete:
                 break
@@ -193,7 +188,7 @@ class Engine:
         may need to be taken again is left to it."""
         if shot.role != "chosen":
             kept = self.plan.protocol.retries * take.dose_mj_cm2 if shot.position == before.position else 0.0
-            self.ledger.expect(shot, self.plan.takes[shot.role], kept)
+            self.ledger.expect(shot, self.plan.take_of(shot), kept)
 
     def _note_taken(self, shot: Shot, attempt: int, burst: Burst, verdict: Verdict | None) -> None:
         """What came of the light, and what a simulated world needs to know when the run is resumed."""
@@ -239,6 +234,15 @@ def _with_next(shots: Iterable[Shot]) -> Iterator[tuple[Shot, Shot | None]]:
         before = shot
     if before is not None:
         yield before, None
+
+
+def guarded(plan: Plan, rig: Rig) -> dict[str, Any]:
+    """What puts the lights of a run off if this computer dies."""
+    lights = dict.fromkeys(part.channel.light for part in plan.parts.values())
+    watchdogs = {name: rig.lights[name].watchdog_ms for name in lights}
+    if len(watchdogs) > 1:
+        return {"watchdogs_ms": watchdogs, "unwatched_accepted": rig.unwatched_light}
+    return {"watchdog_ms": next(iter(watchdogs.values())), "unwatched_accepted": rig.unwatched_light}
 
 
 def _not_taken(shot: Shot, take: Take, before: Burst | None, refusal: str) -> Burst:

@@ -75,7 +75,7 @@ def _metadata(image: Image) -> dict[str, Any]:
         "PhysicalSizeZUnit": "µm",
         "TimeIncrement": image.time_step_s,
         "TimeIncrementUnit": "s",
-        "Channel": {"Name": list(image.channels)},
+        "Channel": channels_of(image),
         "Plane": {
             "PositionX": [x_um] * planes,
             "PositionXUnit": ["µm"] * planes,
@@ -85,3 +85,12 @@ def _metadata(image: Image) -> dict[str, Any]:
             "PositionZUnit": ["µm"] * planes,
         },
     }
+
+
+def channels_of(image: Image) -> dict[str, Any]:
+    """Names of the channels, and their wavelengths where each of them is known."""
+    told: dict[str, Any] = {"Name": list(image.channels)}
+    for key, waves_nm in zip(("Excitation", "Emission"), zip(*image.waves_nm, strict=True), strict=False):
+        if None not in waves_nm:
+            told |= {f"{key}Wavelength": list(waves_nm), f"{key}WavelengthUnit": ["nm"] * len(waves_nm)}
+    return told

@@ -39,8 +39,6 @@ class Focuser:
         """Shift of each field that was focused in this time point."""
         self._time = -1
         self._tilt: Plane | None = None
-        seen = plan.stack.masks.mean(axis=(1, 2))
-        self._lit = np.asarray(seen + (1 - seen) * plan.optics.mirrors.leakage, dtype=np.float64)
 
     def aim(self, shot: Shot) -> Shot:
         """The shot at the height where it is sharp."""
@@ -52,7 +50,7 @@ class Focuser:
         return replace(shot, z_um=self._within(shot.z_um + self._shift_of(shot)))
 
     def _is_due(self, shot: Shot, settings: Autofocus) -> bool:
-        visit = self.plan.shots.loops.visit(Stop(shot.time, shot.position, shot.z, shot.role))
+        visit = self.plan.shots.loops.visit(Stop(shot.time, shot.position, shot.z, shot.role, shot.channel))
         if visit <= self._visit:
             return False
         self._visit = visit
@@ -88,8 +86,9 @@ class Focuser:
     def _look(self, burst: Burst | None, take: Take) -> Sharpness | None:
         if burst is None or not burst.complete:
             return None
-        lit = self._lit[list(take.memory[: take.stack.count])]
-        return sharpness(burst.stack(), lit, self.plan.optics.sensor, take.mode.binning)
+        optics, seen = self.plan.parts[take.channel].channel.optics, take.stack.masks.mean(axis=(1, 2))
+        lit = np.asarray(seen + (1 - seen) * optics.mirrors.leakage, dtype=np.float64)
+        return sharpness(burst.stack(), lit, optics.sensor, take.mode.binning)
 
     def _take_over(self, shot: Shot, shift_um: float) -> None:
         if shot.time != self._time:

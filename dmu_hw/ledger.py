@@ -47,7 +47,7 @@ class Ledger:
         """`dose_mj_cm2` is what each field was given so far; it is kept up to date."""
         self.journal = journal
         self.dose_mj_cm2 = dose_mj_cm2
-        self._optics = plan.optics
+        self._optics = {name: part.channel.optics for name, part in plan.parts.items()}
         caps = {"the protocol": plan.protocol.budget.dose_mj_cm2, f"rig {rig.name}": rig.limits.dose_mj_cm2}
         self._caps = {who: cap for who, cap in caps.items() if cap is not None}
         self._next: tuple[Shot, Take, float] | None = None
@@ -122,8 +122,9 @@ class Ledger:
             "attempt": attempt,
             "field": shot.position,
             "dose_mj_cm2": dose,
-            "photons_per_um2": photons_per_um2(self._optics, dose),
+            "photons_per_um2": photons_per_um2(self._optics[take.channel], dose),
             "light_ms": take.burst_ms,
+            **({"channel": take.channel} if take.channel else {}),
         }
 
 

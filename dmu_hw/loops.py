@@ -193,7 +193,7 @@ class Loops:
 
     def _bleaching_before(self, place: int) -> int:
         """The places of one field in one channel are numbered by the loops over time and planes; every so many of these
-        has a reference. Loop by loop: all of its turns that are over, with what the loops inside of it have for each."""
+        has a reference. Loop by loop: all turns that are over, with what the loops inside of it have for each."""
         if not self.bleaching:
             return 0
         before, number = 0, 0

@@ -15,7 +15,7 @@ import tifffile
 
 from dmu_hw.data import Float32Array
 from dmu_hw.errors import InputError, Problem, RunError
-from dmu_hw.export import CLASSIC_BYTES, check_target
+from dmu_hw.export import CLASSIC_BYTES, channels_of, check_target
 from dmu_hw.omezarr import Image, Store
 
 TILE_PX = 512
@@ -182,7 +182,7 @@ def _metadata(canvas: Canvas) -> dict[str, Any]:
         "PhysicalSizeZUnit": "µm",
         "TimeIncrement": image.time_step_s,
         "TimeIncrementUnit": "s",
-        "Channel": {"Name": list(image.channels)},
+        "Channel": channels_of(image),
         "Plane": {
             "PositionX": [x_um] * planes,
             "PositionXUnit": ["µm"] * planes,

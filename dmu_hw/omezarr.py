@@ -50,6 +50,8 @@ class Image:
     """Grey levels to show as black and white at first."""
     labelled: bool = False
     """Whether the objects in it are kept beside it."""
+    waves_nm: Sequence[tuple[float | None, float | None]] = ()
+    """Excitation and emission of each channel, where the run has several; None is not known."""
 
     def attributes(self) -> dict[str, Any]:
         """OME metadata of the image's group."""
@@ -58,7 +60,8 @@ class Image:
         transformations = [{"type": "scale", "scale": scale}, {"type": "translation", "translation": move}]
         low, high = self.display
         window = {"min": low, "max": high, "start": low, "end": high}
-        channels = [{"label": label, "color": "FFFFFF", "active": True, "window": window} for label in self.channels]
+        shown = {"color": "FFFFFF", "active": True, "window": window}
+        channels = [{"label": label, **shown, **self._waves(index)} for index, label in enumerate(self.channels)]
         return {
             "ome": {
                 "version": "0.5",
@@ -72,6 +75,13 @@ class Image:
                 "omero": {"channels": channels, "rdefs": {"model": "greyscale"}},
             }
         }
+
+    def _waves(self, channel: int) -> dict[str, Any]:
+        """Wavelengths in the words of OMERO, and the colour that goes with them."""
+        excitation_nm, emission_nm = self.waves_nm[channel] if self.waves_nm else (None, None)
+        told = {"excitationWave": excitation_nm, "emissionWave": emission_nm}
+        colour = {} if emission_nm is None else {"color": _colour(emission_nm)}
+        return {key: value for key, value in told.items() if value is not None} | colour
 
     def label_attributes(self) -> dict[str, Any]:
         """OME metadata of the objects: the same pixels without the axis of channels, which napari takes off images."""
@@ -99,7 +109,13 @@ class Image:
         yield from (f" {key}={quoteattr(value)}" for key, value in facts.items())
         yield ">\n"
         for channel, label in enumerate(self.channels):
-            yield f'<Channel ID="Channel:{index}:{channel}" Name={quoteattr(label)} SamplesPerPixel="1"/>\n'
+            yield f'<Channel ID="Channel:{index}:{channel}" Name={quoteattr(label)} SamplesPerPixel="1"'
+            excitation_nm, emission_nm = self.waves_nm[channel] if self.waves_nm else (None, None)
+            if excitation_nm is not None:
+                yield f' ExcitationWavelength="{excitation_nm:g}"'
+            if emission_nm is not None:
+                yield f' EmissionWavelength="{emission_nm:g}"'
+            yield "/>\n"
         yield "<MetadataOnly/></Pixels></Image>\n"
 
 
@@ -186,6 +202,7 @@ class Store:
             steps = {step["type"]: step[step["type"]] for step in image["datasets"][0]["coordinateTransformations"]}
             channels: Any = ome["omero"]["channels"] if "omero" in ome else [_OBJECTS]
             window = channels[0]["window"]
+            waves_nm = tuple((channel.get("excitationWave"), channel.get("emissionWave")) for channel in channels)
             return Image(
                 name=image["name"],
                 shape=self._shape(array),
@@ -197,7 +214,16 @@ class Store:
                 channels=[channel["label"] for channel in channels],
                 display=(window["start"], window["end"]),
                 labelled=f"{self._at(field)}/{LABELS}" in self.root,
+                waves_nm=waves_nm if any(wave for waves in waves_nm for wave in waves) else (),
             )
+
+    def has(self, channel: str) -> bool:
+        """Whether it holds a channel of the run."""
+        return not channel or channel in self.image(0).channels
+
+    def channel(self, name: str) -> int:
+        """Where a channel of the run stands on the axis c; in a run without names there is one only."""
+        return list(self.image(0).channels).index(name) if name else 0
 
     def burst(self, field: int, time: int, plane: int) -> np.ndarray[Any, Any]:
         """(c, y, x) of one burst."""
@@ -246,6 +272,12 @@ class Labels(Store):
     def _shape(self, array: zarr.Array[Any]) -> tuple[int, int, int, int, int]:
         times, planes, rows, columns = array.shape
         return times, 1, planes, rows, columns
+
+
+def _colour(wave_nm: float) -> str:
+    """Roughly as the eye would see it."""
+    borders = ((490.0, "0000FF"), (570.0, "00FF00"), (600.0, "FFFF00"))
+    return next((colour for border_nm, colour in borders if wave_nm < border_nm), "FF0000")
 
 
 _OBJECTS = {"label": "objects", "window": {"start": 0.0, "end": 255.0}}

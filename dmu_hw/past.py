@@ -24,6 +24,8 @@ class Past:
     """When it was resumed."""
     counts: Counts = field(default_factory=Counts)
     """Of what is sealed, and of all light."""
+    channel_dose_mj_cm2: dict[str, dict[int, float]] = field(default_factory=dict)
+    """What each channel has of the dose of each field; a channel that is the only one has no name."""
     sealed: set[int] = field(default_factory=set)
     """Shots that are on the disk."""
     unsaved: list[Line] = field(default_factory=list)
@@ -74,7 +76,7 @@ def read_past(journal: Path) -> Past:
 
 def _undo(past: Past, line: Line) -> None:
     """No light came of a burst that was booked ahead."""
-    past.counts.dose_mj_cm2[line["field"]] -= line["dose_mj_cm2"]
+    _book(past, line, -line["dose_mj_cm2"])
     past.counts.light_on_ms -= line["light_ms"]
 
 
@@ -89,8 +91,7 @@ def _note(past: Past, line: Line) -> None:
         case "went_on":
             past.zero_ms = (past.zero_ms or 0.0) + line["paused_ms"]
         case "light":
-            field_ = line["field"]
-            counts.dose_mj_cm2[field_] = counts.dose_mj_cm2.get(field_, 0.0) + line["dose_mj_cm2"]
+            _book(past, line, line["dose_mj_cm2"])
             counts.light_on_ms += line["light_ms"]
             counts.retaken_bursts += line["attempt"] > 0
         case "taken":
@@ -101,6 +102,12 @@ def _note(past: Past, line: Line) -> None:
             counts.come_late(line["late_s"])
         case _:
             _note_course(past, line)
+
+
+def _book(past: Past, line: Line, dose_mj_cm2: float) -> None:
+    """On the field, and on what its channel has given it."""
+    for doses in (past.counts.dose_mj_cm2, past.channel_dose_mj_cm2.setdefault(line.get("channel", ""), {})):
+        doses[line["field"]] = doses.get(line["field"], 0.0) + dose_mj_cm2
 
 
 def _note_course(past: Past, line: Line) -> None:

@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
-from typing import overload
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any, overload
 
 import numpy as np
 
+from dmu_hw.channels import Channel
 from dmu_hw.data import PatternStack
 from dmu_hw.files import content_hash
 from dmu_hw.loops import Loops, Role
 from dmu_hw.marker import Marker
 from dmu_hw.physics.optics import Optics
 from dmu_hw.ports import CameraMode, Roi
-from dmu_hw.protocol import Protocol
+from dmu_hw.protocol import AnyProtocol, Protocol
 from dmu_hw.routes import Place
 from dmu_hw.timing import Timing
+
+Waves = tuple[float | None, float | None]
+"""Of excitation and emission, in nm; None is not known."""
 
 
 @dataclass(frozen=True)
@@ -35,6 +39,8 @@ class Shot:
     """Not before so long after the start of its series."""
     series: int = 0
     """Of time points: one for each turn of the loops outside of time. The first begins with the run."""
+    channel: str = ""
+    """Its name; empty in a run that has one only."""
 
 
 @dataclass(frozen=True)
@@ -73,7 +79,8 @@ class Shots(Sequence[Shot]):
         z_um = None if place.z_um is None else place.z_um + self.offsets_um[stop.plane]
         due_s, series = self.timing.due_s(stop.time), self.loops.series(stop)
         x_um, y_um = place.x_um, place.y_um
-        return Shot(index, stop.role, stop.field, stop.time, stop.plane, x_um, y_um, z_um, due_s, series)
+        where = x_um, y_um, z_um
+        return Shot(index, stop.role, stop.field, stop.time, stop.plane, *where, due_s, series, stop.channel)
 
 
 @dataclass(frozen=True)
@@ -94,6 +101,10 @@ class Take:
     """What one more frame at the end of the burst shows to prove the others."""
     marker_dose_mj_cm2: float = 0.0
     """Its part of the dose."""
+    channel: str = ""
+    """Its name; empty in a run that has one only."""
+    light: str = "light"
+    """Name of the device."""
 
     @property
     def exposures(self) -> int:
@@ -127,25 +138,90 @@ class Price:
     """Taken to find the focus, and not kept; their light and time are in those of the run."""
     late_s: float = 0.0
     """How much later than asked for the last loop begins, since loops take longer than their interval."""
+    channel_dose_mj_cm2: dict[str, float] = field(default_factory=dict)
+    """What each channel has of the dose of a field; empty in a run that has one only."""
+
+    def as_json(self) -> dict[str, Any]:
+        """Without a word of channels where there is one only."""
+        facts = asdict(self)
+        return facts if self.channel_dose_mj_cm2 else {k: v for k, v in facts.items() if k != "channel_dose_mj_cm2"}
+
+
+@dataclass(frozen=True)
+class Part:
+    """What a plan does in one channel."""
+
+    channel: Channel
+    """The rig's: which light, where the filters stand, what is believed of it."""
+    protocol: Protocol
+    stack: PatternStack
+    takes: dict[Role, Take]
 
 
 @dataclass(frozen=True)
 class Plan:
     """Everything that the engine needs to know, decided."""
 
-    protocol: Protocol
-    optics: Optics
-    stack: PatternStack
+    protocol: AnyProtocol
+    parts: dict[str, Part]
+    """By the names of channels; in a run that has one only its name is empty."""
     roi: Roi
     corner_um: tuple[float, float]
     """Outer corner of the field's first pixel, seen from the optical axis."""
-    takes: dict[Role, Take]
     shots: Shots
     price: Price
     focus_take: Take | None = None
     """How the bursts are taken by which the autofocus compares planes, if there is one."""
     cautions: tuple[str, ...] = ()
     """What does not stand against the run, but should be known before it."""
+
+    def of(self, channel: str) -> Plan:
+        """What of it concerns one channel; the shots are numbered as in the whole."""
+        focus_take = self.focus_take if self.focus_take is not None and self.focus_take.channel == channel else None
+        return replace(self, parts={channel: self.parts[channel]}, focus_take=focus_take)
+
+    def concerns(self, shot: Shot) -> bool:
+        return shot.channel in self.parts
+
+    def take_of(self, shot: Shot) -> Take:
+        return self.parts[shot.channel].takes[shot.role]
+
+    @property
+    def all_takes(self) -> list[Take]:
+        return [take for part in self.parts.values() for take in part.takes.values()]
+
+    @property
+    def part(self) -> Part:
+        """The only one; of a plan for several channels nobody can say which."""
+        if len(self.parts) != 1:
+            raise ValueError(f"there are several channels, {', '.join(self.parts)}: ask for the plan of one")
+        return next(iter(self.parts.values()))
+
+    @property
+    def optics(self) -> Optics:
+        return self.part.channel.optics
+
+    @property
+    def stack(self) -> PatternStack:
+        return self.part.stack
+
+    @property
+    def takes(self) -> dict[Role, Take]:
+        return self.part.takes
+
+    @property
+    def object_pixel_um(self) -> float:
+        """The same in all channels."""
+        return next(iter(self.parts.values())).channel.optics.object_pixel_um
+
+    def waves_nm(self, channels: Iterable[str]) -> tuple[Waves, ...]:
+        """Of excitation and emission of some channels, as far as they are known; none where there is one channel."""
+        pairs = (
+            (self.parts[name].channel.optics.excitation, self.parts[name].channel.optics.emission)
+            for name in channels
+            if name
+        )
+        return tuple((getattr(ex, "wavelength_nm", None), getattr(em, "wavelength_nm", None)) for ex, em in pairs)
 
     @property
     def positions(self) -> int:
@@ -167,7 +243,7 @@ class Plan:
     def centre_um(self) -> tuple[float, float]:
         """Centre of the field, seen from the optical axis."""
         rows, columns = self.protocol.field_px
-        pixel_um = self.optics.object_pixel_um
+        pixel_um = self.object_pixel_um
         return self.corner_um[0] + columns * pixel_um / 2, self.corner_um[1] + rows * pixel_um / 2
 
     def proof(self) -> dict[str, float] | None:
@@ -180,12 +256,11 @@ class Plan:
 
     def frames_not_chosen(self, chosen: Mapping[int, Sequence[int]]) -> int:
         """How many frames a run need not have, since their fields were not chosen at their time."""
-        if "chosen" not in self.takes:
-            return 0
         fields = sum(self.positions - len(found) for found in chosen.values())
-        return fields * self.planes * self.takes["chosen"].stack.count
+        frames = sum(take.stack.count for take in self.all_takes if take.role == "chosen")
+        return fields * self.planes * frames
 
-    def as_json(self) -> dict[str, object]:
+    def as_json(self) -> dict[str, Any]:
         """For machines."""
         counts = {"positions": self.positions, "times": self.times, "planes": self.planes}
         return {
@@ -193,7 +268,15 @@ class Plan:
             **counts,
             "shots": len(self.shots),
             "route": self.shots.hash,
-            "price": asdict(self.price),
-            "proof": self.proof(),
+            "price": self.price.as_json(),
+            **self._of_channels(),
             "cautions": list(self.cautions),
         }
+
+    def _of_channels(self) -> dict[str, Any]:
+        """How the bursts of each channel are proven, and what it is on this rig."""
+        if "" in self.parts:
+            channel = self.part.channel
+            return {"proof": self.proof(), **({"channel": channel.as_json()} if channel.name else {})}
+        parts = {name: {**part.channel.as_json(), "proof": self.of(name).proof()} for name, part in self.parts.items()}
+        return {"channels": parts}

@@ -6,12 +6,12 @@ import math
 from dataclasses import dataclass
 from itertools import pairwise
 
-from dmu_hw.data import PatternStack
-from dmu_hw.loops import Axis, Role
-from dmu_hw.plan import Price, Shots, Take
-from dmu_hw.protocol import Protocol
+from dmu_hw.loops import Axis
+from dmu_hw.plan import Part, Price, Shots, Take
+from dmu_hw.protocol import Course
 from dmu_hw.rig import Rig
 from dmu_hw.routes import Place
+from dmu_hw.wheels import Wheels
 
 _FRAME_OVERHEAD_BYTES = 700
 """Journal line and TIFF directory of one frame."""
@@ -21,10 +21,10 @@ _FRAME_OVERHEAD_BYTES = 700
 class Pricing:
     """What shots cost: each place and each time point as much as any other, but for the ways and the wait."""
 
-    protocol: Protocol
+    protocol: Course
     rig: Rig
-    stack: PatternStack
-    takes: dict[Role, Take]
+    parts: dict[str, Part]
+    """By the names of channels."""
     shots: Shots
     focus_take: Take | None = None
 
@@ -33,37 +33,60 @@ class Pricing:
         upload_s = self.rig.dmd.upload_ms(self._memory_frames()) / 1e3
         searches = self._searches(upload_s)
         time_s, late_s = self._time_s(upload_s, searches)
-        light_s = sum(count * self.takes[role].burst_ms for role, count in self._bursts.items()) / 1e3
+        light_s = self._bursts_s()
         looks = 0
         if self.focus_take is not None and self.protocol.autofocus is not None:
             looks = searches * self.protocol.autofocus.planes
             light_s += looks * self.focus_take.burst_ms / 1e3
-        frames = sum(count * self.takes[role].stack.count for role, count in self._bursts.items())
+        frames = sum(count * take.stack.count for take, count in self._bursts)
         frame_bytes = sum(
             count * take.stack.count * (2 * math.prod(take.mode.shape) + _FRAME_OVERHEAD_BYTES)
-            for role, count in self._bursts.items()
-            for take in (self.takes[role],)
+            for take, count in self._bursts
         )
-        image_bytes = 4 * math.prod(self.protocol.field_px) * loops.places * (1 + len(loops.then))
-        dose = sum(count / loops.fields * self.takes[role].dose_mj_cm2 for role, count in self._bursts.items())
-        if self.focus_take is not None and self.protocol.autofocus is not None:
-            dose += self._searches_of_a_field(searches) * self.protocol.autofocus.planes * self.focus_take.dose_mj_cm2
+        image_bytes = 4 * math.prod(self.protocol.field_px) * (loops.places + loops.places_again * len(loops.then))
+        doses = self._doses_mj_cm2(searches)
         # raw data lie in the spool and in the store until the store has been checked
         disk_bytes = 2 * frame_bytes + image_bytes
-        compression = self.stack.compression
-        return Price(loops.places, frames, time_s, upload_s, light_s, disk_bytes, dose, compression, looks, late_s)
+        compression = len(self.parts) / sum(1 / part.stack.compression for part in self.parts.values())
+        named = {} if "" in doses else doses
+        return Price(
+            loops.places,
+            frames,
+            time_s,
+            upload_s,
+            light_s,
+            disk_bytes,
+            sum(doses.values()),
+            compression,
+            looks,
+            late_s,
+            named,
+        )
 
     @property
-    def _bursts(self) -> dict[Role, int]:
-        """How many there are of each role."""
+    def _bursts(self) -> list[tuple[Take, int]]:
+        """How many there are of each take."""
         loops = self.shots.loops
-        counts = dict.fromkeys((*loops.roles, *loops.then), loops.places)
-        if loops.bleaching:
-            counts["bleaching"] = loops.fields * loops.bleaching_of_a_field()
-        return counts
+        counts = dict.fromkeys(loops.roles, loops.places // len(self.parts))
+        counts |= dict.fromkeys(loops.then, loops.places_again)
+        counts["bleaching"] = loops.fields * loops.bleaching_of_a_field()
+        return [(take, counts[take.role]) for part in self.parts.values() for take in part.takes.values()]
+
+    def _bursts_s(self) -> float:
+        return sum(count * take.burst_ms for take, count in self._bursts) / 1e3
+
+    def _doses_mj_cm2(self, searches: int) -> dict[str, float]:
+        """Of a field, by channels."""
+        doses = dict.fromkeys(self.parts, 0.0)
+        for take, count in self._bursts:
+            doses[take.channel] += count / self.shots.loops.fields * take.dose_mj_cm2
+        if self.focus_take is not None and self.protocol.autofocus is not None:
+            looks = self._searches_of_a_field(searches) * self.protocol.autofocus.planes
+            doses[self.focus_take.channel] += looks * self.focus_take.dose_mj_cm2
+        return doses
 
     def _memory_frames(self) -> int:
-        return 1 + max(place for take in self.takes.values() for place in take.memory)
+        return 1 + max(place for take, _ in self._bursts for place in take.memory)
 
     # ---------------------------------------------------------------- time
 
@@ -74,9 +97,9 @@ class Pricing:
         # nobody knows where the stage stands before it is opened: the way from its origin is as good a guess as any
         approach_s = self._hop_s(Place(0.0, 0.0), places[0])
         approach_s += self._refocus_s(0.0, None if places[0].z_um is None else places[0].z_um + offsets[0])
+        approach_s += Wheels(self.rig).switch_ms(None, self.parts[loops.channels[0]].channel) / 1e3
         series = math.prod(loops.size(axis) for axis in outside)
-        rounds = 1 + bool(loops.then)
-        point_s = rounds * self._ways_s(inside) + (rounds - 1) * self._again_s(inside) + self._light_s()
+        point_s = self._ways_s(inside) + self._second_ways_s(inside) + self._light_s()
         point_s += searches * self._search_s() / (series * loops.times)
         again_s = self._again_s(inside)
         between_s = self._ways_s(outside, inner=("time", *inside))
@@ -95,8 +118,19 @@ class Pricing:
         """The bursts of one time point, on average."""
         loops = self.shots.loops
         series = math.prod(loops.size(axis) for axis in self._axes()[0])
-        bursts_s = sum(count * self.takes[role].burst_ms for role, count in self._bursts.items()) / 1e3
-        return bursts_s / (series * loops.times)
+        return self._bursts_s() / (series * loops.times)
+
+    def _second_ways_s(self, inside: tuple[Axis, ...]) -> float:
+        """All moves of the second round of a time point, if there is one: in one channel, and the next time point
+        begins with the first again."""
+        loops = self.shots.loops
+        if not loops.then:
+            return 0.0
+        standing = tuple(axis for axis in inside if axis != "channel")
+        first, last = loops.channels[0], loops.channels[-1]
+        switches_s = self._switch_s(last, loops.then_channel)
+        switches_s += self._switch_s(loops.then_channel, first) - self._switch_s(last, first)
+        return self._again_s(standing) + switches_s + self._ways_s(standing)
 
     # ---------------------------------------------------------------- autofocus
 
@@ -124,6 +158,8 @@ class Pricing:
             return 0.0
         ways_s = 2 * self._refocus_s(0.0, autofocus.offsets_um()[-1])
         ways_s += (autofocus.planes - 1) * self._refocus_s(0.0, autofocus.step_um)
+        first, own = self.shots.loops.channels[0], self.focus_take.channel
+        ways_s += self._switch_s(first, own) + self._switch_s(own, first)
         return ways_s + autofocus.planes * self.focus_take.burst_ms / 1e3
 
     def _axes(self) -> tuple[tuple[Axis, ...], tuple[Axis, ...]]:
@@ -143,26 +179,43 @@ class Pricing:
 
     def _steps_s(self, axis: Axis, within: tuple[Axis, ...]) -> float:
         """All steps of one turn of a loop."""
+        loops, first, last = self.shots.loops, self.shots.places[0], self.shots.places[-1]
         if axis == "time":
-            return (self.shots.loops.times - 1) * self._again_s(within)
+            return (loops.times - 1) * self._again_s(within)
+        if axis == "channel":
+            back_s = (len(loops.channels) - 1) * self._again_s(within)
+            return back_s + sum(self._switch_s(before, after) for before, after in pairwise(loops.channels))
         if axis == "field":
-            offsets = self.shots.offsets_um
-            back_um = offsets[0] - offsets[-1] if "z" in within else 0.0
+            back_um, back_s = self._down_um(within), self._first_channel_s(within)
             pairs = pairwise(self.shots.places)
-            return sum(self._hop_s(here, there) + self._reset_s(here, there, back_um) for here, there in pairs)
+            return sum(self._hop_s(here, there) + self._reset_s(here, there, back_um) + back_s for here, there in pairs)
+        if "field" not in within:
+            last = first
+        back_s = self._first_channel_s(within)
+        steps = pairwise(self.shots.offsets_um)
+        return sum(self._hop_s(last, first) + self._reset_s(last, first, high - low) + back_s for low, high in steps)
+
+    def _again_s(self, within: tuple[Axis, ...]) -> float:
+        """From the end of some loops to where they begin anew."""
         first, last = self.shots.places[0], self.shots.places[-1]
         if "field" not in within:
             last = first
-        steps = pairwise(self.shots.offsets_um)
-        return sum(self._hop_s(last, first) + self._reset_s(last, first, high - low) for low, high in steps)
+        ways_s = self._hop_s(last, first) + self._reset_s(last, first, self._down_um(within))
+        return ways_s + self._first_channel_s(within)
 
-    def _again_s(self, within: tuple[Axis, ...]) -> float:
-        """From the end of a time point to its next."""
-        offsets, first, last = self.shots.offsets_um, self.shots.places[0], self.shots.places[-1]
-        if "field" not in within:
-            last = first
-        back_um = offsets[0] - offsets[-1] if "z" in within else 0.0
-        return self._hop_s(last, first) + self._reset_s(last, first, back_um)
+    def _down_um(self, within: tuple[Axis, ...]) -> float:
+        """From the last plane to the first."""
+        offsets = self.shots.offsets_um
+        return offsets[0] - offsets[-1] if "z" in within else 0.0
+
+    def _first_channel_s(self, within: tuple[Axis, ...]) -> float:
+        """From the last channel to the first."""
+        channels = self.shots.loops.channels
+        return self._switch_s(channels[-1], channels[0]) if "channel" in within else 0.0
+
+    def _switch_s(self, before: str, after: str) -> float:
+        here, there = (self.parts[name].channel for name in (before, after))
+        return Wheels(self.rig).switch_ms(here, there) / 1e3
 
     def _hop_s(self, here: Place, there: Place) -> float:
         if self.rig.stage is None or here.x_um is None or here.y_um is None or there.x_um is None or there.y_um is None:

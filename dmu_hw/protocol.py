@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from itertools import pairwise
+from collections.abc import Collection, Iterator
+from itertools import pairwise, permutations
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, ConfigDict, Discriminator, Field, Tag, model_validator
+from pydantic import AfterValidator, ConfigDict, Discriminator, Field, Tag, WithJsonSchema, model_validator
 
 from dmu_hw.autofocus import Autofocus
 from dmu_hw.choosing import Choice
-from dmu_hw.files import Count, FilePath, Name, NonNegative, Positive, Settings
+from dmu_hw.errors import InputError, Problem
+from dmu_hw.files import Count, Document, FilePath, Name, NonNegative, Positive, Settings, validate
 from dmu_hw.physics.patterns import PatternSet
 from dmu_hw.routes import Grid, Position
 from dmu_hw.timing import TimePoints, Timing
@@ -92,8 +93,21 @@ def _plan_or_file(given: Any) -> str:
     return "dict" if isinstance(given, dict) else Path.__name__
 
 
-Order = Literal[
-    "time, field, z", "time, z, field", "field, time, z", "field, z, time", "z, time, field", "z, field, time"
+_LOOPS = ("time", "field", "z")
+_ORDERS = {", ".join(order) for order in permutations(_LOOPS)}
+_CHANNEL_ORDERS = {", ".join(order) for order in permutations((*_LOOPS, "channel"))}
+
+
+def _to_order(order: str) -> str:
+    if order not in _ORDERS | _CHANNEL_ORDERS:
+        raise ValueError("should be 'time, field, z' in any order, and 'channel' among them where there are channels")
+    return order
+
+
+Order = Annotated[
+    str,
+    AfterValidator(_to_order),
+    WithJsonSchema({"type": "string", "enum": sorted(_ORDERS) + sorted(_CHANNEL_ORDERS)}),
 ]
 
 
@@ -145,19 +159,49 @@ class Then(Settings):
     """null: as in the survey."""
 
 
-class Protocol(Settings):
-    """One acquisition."""
+class _Checked(Settings):
+    """Settings that may contradict one another, which is said all at once."""
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        wrong = list(self._contradictions())
+        if wrong:
+            raise ValueError("; ".join(wrong))
+        return self
+
+    def _contradictions(self) -> Iterator[str]:
+        yield from ()
+
+
+class Look(_Checked):
+    """How every place is imaged: all that each channel has of its own."""
+
+    patterns: Patterns
+    inverse: Inverse | None = None
+    """For a fixed pattern set: how to reconstruct. null: record only. A bundle brings its own."""
+    light: LightSettings
+    exposure_ms: Positive
+
+    def _contradictions(self) -> Iterator[str]:
+        yield from super()._contradictions()
+        if isinstance(self.patterns, BundleFile) and self.inverse is not None:
+            yield "a bundle brings its own inverse: leave out inverse"
+
+
+class ChannelLook(Look):
+    """The same in one of the rig's channels."""
+
+    channel: Name
+
+
+class Course(_Checked):
+    """What all channels of an acquisition share: where and when, and what else is taken there."""
 
     kind: Literal["run"]
     name: Name
     rig: FilePath
     field_px: tuple[Count, Count]
     """Rows and columns of a field on the object grid."""
-    patterns: Patterns
-    inverse: Inverse | None = None
-    """For a fixed pattern set: how to reconstruct. null: record only. A bundle brings its own."""
-    light: LightSettings
-    exposure_ms: Positive
     positions: Annotated[
         Annotated[tuple[Position, ...], Field(max_length=MAX_FIELDS), Tag("tuple")] | Annotated[FilePath, Tag("Path")],
         Discriminator(_list_or_file),
@@ -178,7 +222,8 @@ class Protocol(Settings):
     ) = None
     """Once, or phases that follow one another: each time point is followed by the interval of its phase."""
     order: Order = "time, field, z"
-    """Which loop is the outermost, and so on. Intervals begin anew for each turn of the loops outside of time."""
+    """Which loop is the outermost, and so on. Intervals begin anew for each turn of the loops outside of time. Channels
+    are the innermost loop where it does not say otherwise."""
     useq: (
         Annotated[
             Annotated[dict[str, Any], Tag("dict")] | Annotated[FilePath, Tag("Path")], Discriminator(_plan_or_file)
@@ -202,16 +247,8 @@ class Protocol(Settings):
     keep_spool: bool = False
     """Keep the raw TIFF segments after they were copied to OME-Zarr and checked."""
 
-    @model_validator(mode="after")
-    def _consistent(self) -> Protocol:
-        wrong = list(self._contradictions())
-        if wrong:
-            raise ValueError("; ".join(wrong))
-        return self
-
     def _contradictions(self) -> Iterator[str]:
-        if isinstance(self.patterns, BundleFile) and self.inverse is not None:
-            yield "a bundle brings its own inverse: leave out inverse"
+        yield from super()._contradictions()
         if (self.adaptive is None) != (self.then is None):
             yield "adaptive (who chooses fields) and then (how these are imaged once more) go together"
         if self.then is not None and (self.references.bleaching or not self.order.startswith("time")):
@@ -267,3 +304,72 @@ class Protocol(Settings):
     def offsets_um(self) -> tuple[float, ...]:
         """Planes of each field, from its focus position."""
         return (0.0,) if self.z is None else self.z.offsets_um()
+
+
+class Protocol(Course, Look):
+    """One acquisition in one channel."""
+
+    channel: Name | None = None
+    """Which of the rig's; null: the only one that it has."""
+
+    def _contradictions(self) -> Iterator[str]:
+        yield from super()._contradictions()
+        yield from _foreign_channels(self, (self.channel,))
+        if "channel" in self.order:
+            yield "there are no channels to be a loop in the order"
+
+
+def _each_once(channels: tuple[ChannelLook, ...]) -> tuple[ChannelLook, ...]:
+    names = [look.channel.casefold() for look in channels]  # there are disks that do not tell Red from red
+    if len(set(names)) < len(names):
+        raise ValueError("each channel should be given once")
+    return channels
+
+
+class ChannelsProtocol(Course):
+    """One acquisition in several channels: light, filters, patterns and inverse of each."""
+
+    channels: Annotated[tuple[ChannelLook, ...], Field(min_length=1, max_length=100), AfterValidator(_each_once)]
+    """In the order in which they are taken."""
+
+    def _contradictions(self) -> Iterator[str]:
+        yield from super()._contradictions()
+        yield from _foreign_channels(self, [look.channel for look in self.channels])
+
+    def of(self, channel: str) -> Protocol:
+        """What it asks for in one of them, as if there were no other."""
+        look = next(look for look in self.channels if look.channel == channel)
+        shared = {name: getattr(self, name) for name in Course.model_fields}
+        own = {name: getattr(look, name) for name in ChannelLook.model_fields}
+        # it was checked as a whole, and is none to be written down: places may have come from a file by now
+        return Protocol.model_construct(**shared, **own)
+
+
+AnyProtocol = Protocol | ChannelsProtocol
+
+
+def _foreign_channels(course: Course, channels: Collection[str | None]) -> Iterator[str]:
+    """Who looks at a channel that is not imaged."""
+    for key in ("autofocus", "adaptive"):
+        asked = getattr(getattr(course, key), "channel", None)
+        if asked is not None and asked not in channels:
+            named = [name for name in channels if name is not None]
+            yield f"{key}.channel {asked!r} is none of the channels; there are: {', '.join(named) or 'none by name'}"
+
+
+def read_protocol(document: Document) -> AnyProtocol:
+    """In one channel or in several, by what the document says; everything that is wrong at once."""
+    if not (isinstance(document.value, dict) and "channels" in document.value):
+        return validate(document, Protocol)
+    own = (*Look.model_fields, "channel")
+    doubled = [Problem(document.where((key,)), _BOTH) for key in own if key in document.value]
+    try:
+        protocol = validate(document.inside((), without=own), ChannelsProtocol)
+    except InputError as error:
+        raise InputError([*doubled, *error.problems]) from None
+    if doubled:
+        raise InputError(doubled)
+    return protocol
+
+
+_BOTH = "each of the channels says its own: leave it out here, or leave out channels"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol, cast
@@ -123,14 +124,27 @@ def enlarged(calibrated: Calibrated, frame: Uint16Array) -> Float32Array:
     return calibrated.flat(functional.interpolate(signal, scale_factor=side, mode="bicubic")[0, 0].clamp(min=0))
 
 
-def reconstruct_run(
-    frames: Store, path: Path, bundle: Bundle, window: Window, progress: Progress | None = None
-) -> None:
-    """Every complete burst of a run, one after the other: memory does not grow with the run."""
-    reconstructor = Reconstructor(bundle, window)
-    header = bundle.header
-    images = [_image(frames.image(field), window, labelled=header.task == "segment") for field in range(len(frames))]
-    facts = {"bundle": header.name, "bundle_hash": bundle.hash, "model": header.model, "task": header.task}
+@dataclass(frozen=True)
+class Source:
+    """The frames of one channel of a run, and what makes images of them."""
+
+    frames: Store
+    bundle: Bundle
+    window: Window
+    channel: str = ""
+    """Its name; empty in a run that has one only."""
+    waves_nm: tuple[tuple[float | None, float | None], ...] = ()
+    """Of excitation and emission, in a run that has several."""
+
+
+def reconstruct_run(sources: Sequence[Source], path: Path, progress: Progress | None = None) -> None:
+    """Every complete burst of a run, one after the other: memory does not grow with the run. Channels lie on one grid,
+    and so in one store."""
+    labelled = any(source.bundle.header.task == "segment" for source in sources)
+    fields = range(len(sources[0].frames))
+    images = [_image(sources, sources[0].frames.image(field), labelled=labelled) for field in fields]
+    told = [_told(source) for source in sources]
+    facts = {"channels": told} if sources[0].channel else told[0]
     part = path.with_name(path.name + ".part")
     store = Store.create(part, images, facts)
     objects = Labels(part, mode="r+") if store.labelled else None
@@ -140,31 +154,48 @@ def reconstruct_run(
         for time in range(image.shape[0])
         for z in range(image.shape[2])
     ]
-    for done, (field, time, z) in enumerate(places, start=1):
-        exposed_ms = np.asarray(frames.times(field)[time, :, z])
-        if not np.isnan(exposed_ms).any():
-            estimate = reconstructor.estimate(frames.burst(field, time, z))
-            store.array(field)[time, 0, z] = estimate.image
-            if objects is not None and estimate.labels is not None:
-                objects.put((field, time, z), estimate.labels)
-            store.times(field)[time, 0, z] = exposed_ms[0]
-        if progress is not None:
-            progress(done, len(places))
+    for channel, source in enumerate(sources):
+        reconstructor = Reconstructor(source.bundle, source.window)
+        for done, (field, time, z) in enumerate(places, start=1):
+            exposed_ms = np.asarray(source.frames.times(field)[time, :, z])
+            if not np.isnan(exposed_ms).any():
+                estimate = reconstructor.estimate(source.frames.burst(field, time, z))
+                store.array(field)[time, channel, z] = estimate.image
+                if objects is not None and estimate.labels is not None:
+                    objects.put((field, time, z), estimate.labels)
+                store.times(field)[time, channel, z] = exposed_ms[0]
+            if progress is not None:
+                progress(channel * len(places) + done, len(sources) * len(places))
     part.rename(path)
 
 
-def _image(frames: Image, window: Window, *, labelled: bool) -> Image:
+def _told(source: Source) -> dict[str, str]:
+    """Of one channel, for the store."""
+    header = source.bundle.header
+    named = {"channel": source.channel} if source.channel else {}
+    return {
+        **named,
+        "bundle": header.name,
+        "bundle_hash": source.bundle.hash,
+        "model": header.model,
+        "task": header.task,
+    }
+
+
+def _image(sources: Sequence[Source], frames: Image, *, labelled: bool) -> Image:
     """The reconstruction's metadata from those of the frames: smaller pixels, the same field."""
+    window, alone = sources[0].window, "seen by the segmenter" if labelled else "reconstruction"
     pixel_um = window.optics.object_pixel_um
     z, y, x = frames.corner_um
     move_um = (pixel_um - frames.pixel_um) / 2
     return replace(
         frames,
-        shape=(frames.shape[0], 1, frames.shape[2], *window.field_px),
+        shape=(frames.shape[0], len(sources), frames.shape[2], *window.field_px),
         dtype="float32",
         pixel_um=pixel_um,
         corner_um=(z, y + move_um, x + move_um),
-        channels=["seen by the segmenter" if labelled else "reconstruction"],
+        channels=[source.channel or alone for source in sources],
         display=(0.0, 1.0),
         labelled=labelled,
+        waves_nm=[waves_nm for source in sources for waves_nm in source.waves_nm],
     )

@@ -100,9 +100,14 @@ class RunFolder:
     def manifest(self) -> Path:
         return self.path / "manifest.json"
 
-    def frames_of(self, role: str) -> Path:
+    def frames_of(self, role: str, channel: str = "") -> Path:
         """The store of one kind of bursts: patterns, or the references."""
-        return self.frames if role == "patterns" else self.path / f"{role}.ome.zarr"
+        kind = "frames" if role == "patterns" else role
+        return self.path / f"{channel}{'-' if channel else ''}{kind}.ome.zarr"
+
+    def bundle_of(self, channel: str = "") -> Path:
+        """What reconstructs one channel."""
+        return self.path / f"{channel}-bundle.dmu" if channel else self.bundle
 
     def files(self) -> Iterator[Path]:
         """All files but the manifest and the lock, in a fixed order."""

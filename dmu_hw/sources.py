@@ -13,7 +13,7 @@ from dmu_hw.errors import InputError, Problem
 from dmu_hw.files import Document, parse_yaml, read_text
 from dmu_hw.listing import MAX_BYTES, read_positions
 from dmu_hw.physics.optics import Optics
-from dmu_hw.protocol import Protocol
+from dmu_hw.protocol import AnyProtocol
 from dmu_hw.useqplan import read_useq
 
 
@@ -40,7 +40,7 @@ class Sources:
         return self.texts[key]
 
 
-def filled(protocol: Protocol, document: Document, optics: Optics, sources: Sources) -> Protocol:
+def filled(protocol: AnyProtocol, document: Document, optics: Optics, sources: Sources) -> AnyProtocol:
     """The protocol that says everything itself."""
     changes: dict[str, Any] = {}
     if isinstance(protocol.positions, Path):
@@ -49,21 +49,21 @@ def filled(protocol: Protocol, document: Document, optics: Optics, sources: Sour
         changes |= {"useq": None, **read_useq(_useq_of(protocol, document, sources), _field_um(protocol, optics))}
     if not changes:
         return protocol
-    fields: Mapping[str, Any] = {name: getattr(protocol, name) for name in Protocol.model_fields}
+    fields: Mapping[str, Any] = {name: getattr(protocol, name) for name in type(protocol).model_fields}
     try:
-        return Protocol.model_validate({**fields, **changes})
+        return type(protocol).model_validate({**fields, **changes})
     except ValidationError as error:
         key = "useq" if protocol.useq is not None else "positions"
         whats = [detail["msg"].removeprefix("Value error, ") for detail in error.errors(include_url=False)]
         raise InputError([Problem(document.where((key,)), what) for what in whats]) from None
 
 
-def _useq_of(protocol: Protocol, document: Document, sources: Sources) -> Document:
+def _useq_of(protocol: AnyProtocol, document: Document, sources: Sources) -> Document:
     if isinstance(protocol.useq, Path):
         return parse_yaml(sources.text("useq", protocol.useq), protocol.useq)
     return document.inside(("useq",))
 
 
-def _field_um(protocol: Protocol, optics: Optics) -> tuple[float, float]:
+def _field_um(protocol: AnyProtocol, optics: Optics) -> tuple[float, float]:
     rows, columns = protocol.field_px
     return columns * optics.object_pixel_um, rows * optics.object_pixel_um

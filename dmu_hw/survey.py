@@ -37,7 +37,8 @@ class Survey:
         scores: Mapping[int, float],
         chosen: Mapping[int, tuple[int, ...]],
     ) -> None:
-        """`scores` by shot and `chosen` fields by time point are what the journal tells of before."""
+        """`plan` is that of the channel that is looked at; `scores` by shot and `chosen` fields by time point are what
+        the journal tells of before."""
         self.plan = plan
         self.chooser = chooser
         self.chosen: dict[int, tuple[int, ...]] = dict(chosen)
@@ -58,7 +59,7 @@ class Survey:
 
     def look(self, shot: Shot, burst: Burst, heed: Callable[[], None]) -> None:
         """Have a burst of the survey scored; one that is not whole gets no score."""
-        if shot.role != "patterns" or not burst.complete:
+        if not self._surveys(shot) or not burst.complete:
             return
         while not self._room.acquire(timeout=_HEED_S):
             heed()
@@ -71,7 +72,7 @@ class Survey:
         try:
             for lines in bursts(journal):
                 shot = self.plan.shots[lines[0]["shot"]]
-                if shot.role != "patterns" or shot.time in self.chosen or shot.index in self._scores:
+                if not self._surveys(shot) or shot.time in self.chosen or shot.index in self._scores:
                     continue
                 if all(line["kind"] == "frame" for line in lines):
                     ordered = sorted(lines, key=lambda line: int(line["pattern"]))
@@ -87,6 +88,9 @@ class Survey:
             self._finish(heed)
             self._choose(shot.time)
         return shot.position in self.chosen[shot.time]
+
+    def _surveys(self, shot: Shot) -> bool:
+        return shot.role == "patterns" and self.plan.concerns(shot)
 
     def _finish(self, heed: Callable[[], None]) -> None:
         for work in self._pending:

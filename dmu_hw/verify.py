@@ -117,7 +117,7 @@ def _stores(run: RunFolder) -> Iterator[tuple[str, _Layout]]:
     for path in sorted(run.path.glob("*.ome.zarr")):
         layout = _layout(path)
         if layout is not None:
-            yield layout.role, layout
+            yield path.name, layout
 
 
 # ---------------------------------------------------------------- which frames a damaged file holds
@@ -130,17 +130,21 @@ class _Layout:
     store: Store
     role: Role
     loops: Loops
+    channel: str = ""
 
     def holds(self, shot: int) -> bool:
-        return 0 <= shot < len(self.loops) and self.loops.at(shot).role == self.role
+        if not 0 <= shot < len(self.loops):
+            return False
+        stop = self.loops.at(shot)
+        return (stop.role, stop.channel) == (self.role, self.channel)
 
     def shot(self, place: Place) -> int:
         field_, time, plane = place
-        return self.loops.index(Stop(time, field_, plane, self.role))
+        return self.loops.index(Stop(time, field_, plane, self.role, self.channel))
 
     def place(self, shot: int) -> Place:
-        time, field_, plane, _ = self.loops.at(shot)
-        return field_, time, plane
+        stop = self.loops.at(shot)
+        return stop.field, stop.time, stop.plane
 
     def damaged(self, place: Place, frames: list[Line]) -> str:
         """Patterns of a burst whose pixels no longer have the checksum that the journal gives."""
@@ -158,7 +162,9 @@ def _layout(path: Path) -> _Layout | None:
         store = Store(path)
         if "loops" in store.facts:
             role, loops = store.facts["role"], Loops.of(store.facts["loops"])
-            return _Layout(store, role, loops) if role in loops.all_roles else None
+            channel = store.facts.get("channel", {}).get("name", "") if loops.channels != ("",) else ""
+            known = role in loops.all_roles and channel in loops.channels
+            return _Layout(store, role, loops, channel) if known else None
     return None
 
 

@@ -13,7 +13,6 @@ import numpy as np
 from dmu_hw.data import Progress
 from dmu_hw.errors import RunError
 from dmu_hw.journal import RESUMED, Line, crc32c, read_journal
-from dmu_hw.loops import Role
 from dmu_hw.omezarr import PART, Image, Store
 from dmu_hw.plan import Plan, Shot, Take
 from dmu_hw.runfolder import RunFolder
@@ -23,25 +22,26 @@ from dmu_hw.spool import SpoolReader
 def write_stores(run: RunFolder, plan: Plan, progress: Progress | None = None) -> None:
     """Copy every burst of the journal into its store, read it back, and compare. Cut at any moment, it can be called
     again: a store bears its name only when it is whole, and the spool goes when all of them do."""
+    paths = {(take.channel, take.role): run.frames_of(take.role, take.channel) for take in plan.all_takes}
     stores = {
-        role: Store.create(_part(run, role), _images(plan, take), _facts(plan, take))
-        for role, take in plan.takes.items()
-        if not run.frames_of(role).exists()
+        (take.channel, take.role): Store.create(_part(path), _images(plan, take), _facts(plan, take))
+        for take in plan.all_takes
+        if not (path := paths[take.channel, take.role]).exists()
     }
     reader = SpoolReader(run.spool)
     done = 0
     try:
         for lines in bursts(run.journal) if stores else ():
             shot = _shot_of(plan, lines)
-            if shot.role in stores:
-                _copy(stores[shot.role], plan.takes[shot.role], shot, lines, reader)
+            if (shot.channel, shot.role) in stores:
+                _copy(stores[shot.channel, shot.role], plan.take_of(shot), shot, lines, reader)
             done += 1
             if progress is not None:
                 progress(done, len(plan.shots))
     finally:
         reader.close()
-    for role in stores:
-        _part(run, role).rename(run.frames_of(role))
+    for kind in stores:
+        _part(paths[kind]).rename(paths[kind])
     if not plan.protocol.keep_spool:
         _remove_spool(run)
 
@@ -108,20 +108,22 @@ def is_frame(pixels: np.ndarray[Any, Any], line: Line) -> bool:
     return bool(crc32c(np.ascontiguousarray(pixels, dtype="<u2").tobytes()) == line["crc32c_pixels"])
 
 
-def _part(run: RunFolder, role: Role) -> Path:
+def _part(path: Path) -> Path:
     """A store that is not whole yet says so in its name."""
-    path = run.frames_of(role)
     return path.with_name(path.name + PART)
 
 
 def _facts(plan: Plan, take: Take) -> dict[str, object]:
+    channel = plan.parts[take.channel].channel
     return {
         "role": take.role,
+        # which light, through which filters
+        **({"channel": channel.as_json()} if channel.name else {}),
         # which burst is which shot of the journal: dmu_hw.loops
         "loops": plan.shots.loops.as_json(),
         "patterns": take.stack.name,
         "pattern_hashes": list(take.stack.hashes),
-        "camera_pixel": take.mode.binning * plan.optics.sensor_ratio,
+        "camera_pixel": take.mode.binning * channel.optics.sensor_ratio,
         "power_mw": take.power_mw,
         "exposure_ms": take.mode.exposure_ms,
     }
@@ -129,14 +131,16 @@ def _facts(plan: Plan, take: Take) -> dict[str, object]:
 
 def _images(plan: Plan, take: Take) -> list[Image]:
     rows, columns = take.mode.shape
-    pixel_um = take.mode.binning * plan.optics.sensor_pixel_um
+    optics = plan.parts[take.channel].channel.optics
+    pixel_um = take.mode.binning * optics.sensor_pixel_um
     shape = (plan.times, take.stack.count, plan.planes, rows, columns)
     labels = [f"{take.stack.name} {index} {pattern}" for index, pattern in enumerate(take.stack.hashes)]
-    offset = plan.optics.sensor.offset_adu
-    full = take.mode.binning**2 * plan.optics.photons_per_pixel(take.power_mw, take.mode.exposure_ms)
-    white = min(plan.optics.sensor.largest_adu, offset + 0.4 * full * plan.optics.sensor.gain_adu_per_e)
+    offset = optics.sensor.offset_adu
+    full = take.mode.binning**2 * optics.photons_per_pixel(take.power_mw, take.mode.exposure_ms)
+    white = min(optics.sensor.largest_adu, offset + 0.4 * full * optics.sensor.gain_adu_per_e)
+    steps, waves_nm = (z_step_um(plan), time_step_s(plan)), plan.waves_nm([take.channel]) * take.stack.count
     return [
-        Image(name, shape, "uint16", pixel_um, z_step_um(plan), time_step_s(plan), corner, labels, (offset, white))
+        Image(name, shape, "uint16", pixel_um, *steps, corner, labels, (offset, white), waves_nm=waves_nm)
         for name, corner in field_corners(plan, pixel_um)
     ]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -37,18 +37,18 @@ def run_protocol(path: Path, rig_path: Path | None, out: Path, output: Output) -
     check_room(out, session.plan.price.disk_bytes)
     tell_plan(session.plan, output)
     read_hours(session.rig.file)
-    bundle = bundle_of(session, output)
-    disk_bytes = needed_bytes(session, bundle)
+    bundles = bundles_of(session, output)
+    disk_bytes = needed_bytes(session, bundles)
     check_room(out, disk_bytes)
     with ExitStack() as instrument:
         instrument.enter_context(rig_held(session.rig.file))
         instrument.enter_context(session.rig.opened())
         run = new_run(out, session.protocol.name)
         with run_held(run, output):
-            _write_settings(run, session, bundle)
-            taken = image(run, session, Past(), output, bundle=bundle, disk_bytes=disk_bytes)
+            _write_settings(run, session, bundles)
+            taken = image(run, session, Past(), output, bundles=bundles, disk_bytes=disk_bytes)
             instrument.close()  # others may have it while this run is stored
-            finish(run, session, bundle, taken, output, began_s)
+            finish(run, session, bundles, taken, output, began_s)
 
 
 @contextmanager
@@ -69,24 +69,31 @@ def _tidy(run: RunFolder) -> None:
         run.lock.unlink(missing_ok=True)
 
 
-def needed_bytes(session: Session, bundle: Bundle | None) -> int:
+def needed_bytes(session: Session, bundles: Mapping[str, Bundle]) -> int:
     """Room on the disk for the whole run."""
     needed = session.plan.price.disk_bytes
-    if session.then is not None:
-        needed += sum(weight.nbytes for weight in session.then.weights.values())
-    if bundle is not None:
-        needed += sum(weight.nbytes for weight in bundle.weights.values())
-    if segments(bundle):
+    for bundle in (session.then, *bundles.values()):
+        if bundle is not None:
+            needed += sum(weight.nbytes for weight in bundle.weights.values())
+    if segments(bundles):
         needed += 4 * math.prod(session.protocol.field_px) * session.plan.price.bursts
     return needed
 
 
-def bundle_of(session: Session, output: Output, kept: Bundle | None = None) -> Bundle | None:
-    """What reconstructs: read, kept or computed, and tried before there is light."""
-    bundle = session.bundle or kept
-    if bundle is None and session.protocol.inverse is not None:
-        output.say(f"computing the {session.protocol.inverse.model} inverse …")
-        bundle = session.fitted(session.stack, session.protocol.exposure_ms)
+def bundles_of(session: Session, output: Output, kept: Mapping[str, Bundle] | None = None) -> dict[str, Bundle]:
+    """What reconstructs each channel: read, kept or computed, and tried before there is light. A channel of which only
+    the frames are kept has none."""
+    bundles = {name: _bundle_of(session.of(name), output, (kept or {}).get(name)) for name in session.kits}
+    return {name: bundle for name, bundle in bundles.items() if bundle is not None}
+
+
+def _bundle_of(session: Session, output: Output, kept: Bundle | None) -> Bundle | None:
+    """That of the only channel."""
+    kit = session.kit
+    bundle = kit.bundle or kept
+    if bundle is None and kit.protocol.inverse is not None:
+        output.say(f"computing the {kit.protocol.inverse.model} inverse …")
+        bundle = kit.fitted(session.path, kit.stack, kit.protocol.exposure_ms)
     if bundle is not None:
         from dmu_hw.reconstruct import Reconstructor  # noqa: PLC0415
         from dmu_hw.view.window import window_of  # noqa: PLC0415 - torch
@@ -98,13 +105,13 @@ def bundle_of(session: Session, output: Output, kept: Bundle | None = None) -> B
     return bundle
 
 
-def _write_settings(run: RunFolder, session: Session, bundle: Bundle | None) -> None:
+def _write_settings(run: RunFolder, session: Session, bundles: Mapping[str, Bundle]) -> None:
     """All that was decided, before the first light."""
     write_whole(run.protocol, session.text.encode())
     write_whole(run.rig, session.rig.file.text.encode())
     session.sources.save(run.sources, write_whole)
-    if bundle is not None:
-        bundle.save(run.bundle)
+    for name, bundle in bundles.items():
+        bundle.save(run.bundle_of(name))
     if session.then is not None:
         session.then.save(run.then)
     settings = {
@@ -115,7 +122,13 @@ def _write_settings(run: RunFolder, session: Session, bundle: Bundle | None) -> 
         "rig": session.rig.settings.model_dump(mode="json"),
         "rig_path": str(session.rig.file.path.resolve()),
         "rig_hash": session.rig.file.hash,
-        "bundle_hash": None if bundle is None else bundle.hash,
+        "bundle_hash": _hashes(session, bundles),
         "plan": session.plan.as_json(),
     }
     write_whole(run.settings, json.dumps(settings, indent=1, allow_nan=False).encode())
+
+
+def _hashes(session: Session, bundles: Mapping[str, Bundle]) -> str | dict[str, str | None] | None:
+    """Of the bundle, or of those of the channels; null where there is none."""
+    hashes = {name: bundles[name].hash if name in bundles else None for name in session.kits}
+    return hashes.get("", hashes)

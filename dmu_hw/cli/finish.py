@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import shutil
 import time
-from dataclasses import asdict
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,9 +15,12 @@ from dmu_hw.cli.imaging import Taken, counted
 from dmu_hw.cli.output import DONE, INCOMPLETE, Output
 from dmu_hw.cli.session import Session
 from dmu_hw.counts import Counts
+from dmu_hw.engine import guarded
 from dmu_hw.ledger import photons_per_um2
+from dmu_hw.loops import Role
 from dmu_hw.omezarr import Labels, Store
 from dmu_hw.past import read_past
+from dmu_hw.plan import Plan
 from dmu_hw.runfolder import RunFolder
 from dmu_hw.writer import write_stores
 
@@ -27,19 +30,19 @@ if TYPE_CHECKING:
 
 
 def finish(
-    run: RunFolder, session: Session, bundle: Bundle | None, taken: Taken, output: Output, began_s: float
+    run: RunFolder, session: Session, bundles: Mapping[str, Bundle], taken: Taken, output: Output, began_s: float
 ) -> None:
     """Store, reconstruct, report and close a run, and end the command."""
     run.clear_leftovers()
     with output.progress("storing") as progress:
         write_stores(run, session.plan, progress)
-    metrics = _reconstruct(run, session, bundle, taken.truth, output) if bundle is not None else {}
-    facts = _facts(session, taken, metrics)
-    facts["objects"] = _objects(run) if segments(bundle) else None
-    if "bleaching" in session.plan.takes:
-        found = bleaching_of(run, session.plan)
-        facts["bleaching"] = None if found is None else found.as_json()
-    if "chosen" in session.plan.takes:
+    _reconstruct(run, session, bundles, output)
+    metrics = _judged(run, session, bundles, taken.truths)
+    facts = _facts(run, session, taken, metrics)
+    facts["objects"] = _objects(run) if segments(bundles) else None
+    if session.plan.shots.loops.bleaching:
+        facts["bleaching"] = by_channel({name: _bleaching(run, session.plan.of(name)) for name in session.kits})
+    if session.chosen_in is not None:
         facts["chosen"] = read_past(run.journal).chosen
     facts["wall_s"] = time.monotonic() - began_s
     _report(run, session, facts)
@@ -51,14 +54,14 @@ def finish(
     output.finish(status, **told, missing=taken.gaps)
 
 
-def segments(bundle: Bundle | None) -> bool:
-    return bundle is not None and bundle.header.task == "segment"
+def segments(bundles: Mapping[str, Bundle]) -> bool:
+    return any(bundle.header.task == "segment" for bundle in bundles.values())
 
 
-def _facts(session: Session, taken: Taken, metrics: dict[str, float]) -> dict[str, Any]:
+def _facts(run: RunFolder, session: Session, taken: Taken, metrics: dict[str, float]) -> dict[str, Any]:
     """What the manifest says."""
     plan, counts = session.plan, taken.counts
-    photons = {field: photons_per_um2(plan.optics, dose) for field, dose in counts.dose_mj_cm2.items()}
+    takes = plan.all_takes
     return {
         "began": taken.began,
         "resumed": taken.resumed,
@@ -67,22 +70,46 @@ def _facts(session: Session, taken: Taken, metrics: dict[str, float]) -> dict[st
         "counts": counted(counts),
         "missing_reasons": _reasons(counts),
         "late": {"bursts": counts.late_bursts, "worst_s": counts.worst_late_s},
-        "roles": {role: index for index, role in enumerate(plan.takes)},
-        "shots_per_place": len(plan.takes),
+        "roles": {f"{take.channel} {take.role}".strip(): index for index, take in enumerate(takes)},
+        "shots_per_place": len(takes),
         "positions": plan.positions,
         "planes": plan.planes,
-        "price": asdict(plan.price),
+        "price": plan.price.as_json(),
         "actual": {
             "time_s": taken.time_s,
             "light_on_s": counts.light_on_ms / 1e3,
             "dose_mj_cm2": counts.dose_mj_cm2,
-            "photons_per_um2": None if None in photons.values() else photons,
+            **_light_given(run, plan, counts),
         },
         "hours": {"lamp_h": taken.hours.lamp_h, "mirrors_h": taken.hours.mirrors_h},
-        "light": {"watchdog_ms": session.rig.light.watchdog_ms, "unwatched_accepted": session.rig.unwatched_light},
+        "light": guarded(plan, session.rig),
         "cautions": list(plan.cautions),
         "metrics": metrics,
     }
+
+
+def _light_given(run: RunFolder, plan: Plan, counts: Counts) -> dict[str, Any]:
+    """To each field, in photons; and where there are several channels, what each of them gave."""
+    doses = {"": counts.dose_mj_cm2} if "" in plan.parts else read_past(run.journal).channel_dose_mj_cm2
+    photons: dict[int, float] = {}
+    known = True
+    for name, fields in doses.items():
+        for field, dose in fields.items():
+            found = photons_per_um2(plan.parts[name].channel.optics, dose)
+            known = known and found is not None
+            photons[field] = photons.get(field, 0.0) + (found or 0.0)
+    told = {} if "" in doses else {"channel_dose_mj_cm2": doses}
+    return {**told, "photons_per_um2": photons if known else None}
+
+
+def _bleaching(run: RunFolder, plan: Plan) -> dict[str, Any] | None:
+    found = bleaching_of(run, plan)
+    return None if found is None else found.as_json()
+
+
+def by_channel(found: dict[str, Any]) -> Any:
+    """As it is where there is one channel only; else by name."""
+    return found.get("", found)
 
 
 def _reasons(counts: Counts) -> dict[str, int]:
@@ -93,27 +120,40 @@ def _reasons(counts: Counts) -> dict[str, int]:
     return reasons
 
 
-def _reconstruct(
-    run: RunFolder, session: Session, bundle: Bundle, truth: Truth | None, output: Output
-) -> dict[str, float]:
-    from dmu_hw.cli.judge import judge  # noqa: PLC0415 - torch
-    from dmu_hw.reconstruct import reconstruct_run  # noqa: PLC0415
+def _reconstruct(run: RunFolder, session: Session, bundles: Mapping[str, Bundle], output: Output) -> None:
+    from dmu_hw.reconstruct import Source, reconstruct_run  # noqa: PLC0415 - torch
     from dmu_hw.view.window import window_of  # noqa: PLC0415
 
-    if not run.reconstruction.exists():
+    def source(name: str, role: Role, bundle: Bundle) -> Source:
+        plan = session.plan.of(name)
+        return Source(Store(run.frames_of(role, name)), bundle, window_of(plan, role), name, plan.waves_nm([name]))
+
+    if bundles and not run.reconstruction.exists():
         with output.progress("reconstructing") as progress:
-            window = window_of(session.plan, "patterns")
-            reconstruct_run(Store(run.frames), run.reconstruction, bundle, window, progress)
-    if session.then is not None and not run.chosen.exists():
+            sources = [source(name, "patterns", bundle) for name, bundle in bundles.items()]
+            reconstruct_run(sources, run.reconstruction, progress)
+    if session.then is not None and session.chosen_in is not None and not run.chosen.exists():
         with output.progress("reconstructing what was chosen") as progress:
-            window = window_of(session.plan, "chosen")
-            reconstruct_run(Store(run.frames_of("chosen")), run.chosen, session.then, window, progress)
-    if truth is None:
+            reconstruct_run([source(session.chosen_in, "chosen", session.then)], run.chosen, progress)
+
+
+def _judged(
+    run: RunFolder, session: Session, bundles: Mapping[str, Bundle], truths: dict[str, Truth]
+) -> dict[str, float]:
+    """Against the truth where it is known; of several channels, each by its name."""
+    if not (bundles and truths):
         return {}
+    from dmu_hw.cli.judge import judge  # noqa: PLC0415 - torch
+    from dmu_hw.cli.truth import save_truths  # noqa: PLC0415
+
     if run.truth.exists():
         shutil.rmtree(run.truth)  # half of it, perhaps: the run was cut here
-    truth.save(run.truth, session.plan)
-    return judge(run, session, truth)
+    save_truths(run.truth, session.plan, truths, labelled=segments(bundles))
+    metrics: dict[str, float] = {}
+    for name in bundles:
+        found = judge(run, session.of(name), truths[name])
+        metrics |= {f"{name}: {metric}" if name else metric: value for metric, value in found.items()}
+    return metrics
 
 
 def _objects(run: RunFolder) -> dict[str, Any]:

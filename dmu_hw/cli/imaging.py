@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
@@ -35,13 +35,17 @@ _SAME_CLOCK_MS = 60_000.0
 """Two clocks that differ by more over a time are not one that went on: the computer was started anew."""
 
 
+Given = tuple[float, float, float, str]
+"""Stage x and y of a field, the dose that it was given in mJ/cm², and the name of the light that gave it."""
+
+
 @runtime_checkable
 class Remembering(Protocol):
     """A simulated world: what it lives through can be told to another one."""
 
     def remember(self) -> dict[str, Any]: ...
 
-    def recall(self, memory: dict[str, Any], doses: Iterable[tuple[float, float, float]]) -> None: ...
+    def recall(self, memory: dict[str, Any], doses: Iterable[Given]) -> None: ...
 
 
 @dataclass
@@ -49,7 +53,8 @@ class Taken:
     """What came of the light."""
 
     counts: Counts
-    truth: Truth | None
+    truths: dict[str, Truth]
+    """By the names of channels; none behind a real rig."""
     began: str
     resumed: list[str]
     time_s: float
@@ -61,13 +66,13 @@ class Taken:
 
 
 def image(
-    run: RunFolder, session: Session, past: Past, output: Output, *, bundle: Bundle | None, disk_bytes: int
+    run: RunFolder, session: Session, past: Past, output: Output, *, bundles: Mapping[str, Bundle], disk_bytes: int
 ) -> Taken:
-    """Take all that is not sealed yet. The rig is open; `bundle` reconstructs, `disk_bytes` is what the whole run
+    """Take all that is not sealed yet. The rig is open; `bundles` reconstruct, `disk_bytes` is what the whole run
     needs."""
     plan, clock = session.plan, session.rig.clock
-    labelled = bundle is not None and bundle.header.task == "segment"
-    truth, gaps = _looked_back(session, past, labelled=labelled), told_gaps(plan, past.gaps)
+    labelled = any(bundle.header.task == "segment" for bundle in bundles.values())
+    truths, gaps = _looked_back(session, past, labelled=labelled), told_gaps(plan, past.gaps)
     memory = _recalled(session, past)
     offset_ms = _offset_ms(past, clock)
     meter, room, control = HourMeter(session.rig.file), RoomWatch(run.path, disk_bytes), Control()
@@ -84,13 +89,13 @@ def image(
         spool = Spool(run.spool, journal, resumed=True, offset_ms=offset_ms)
         ending.callback(spool.close)
         elapsed_ms = _elapsed_ms(past, plan, clock.now_ms() + offset_ms)
-        survey = _survey(run, session, past, bundle, journal)
+        survey = _survey(run, session, past, bundles, journal)
         if survey is not None:
             ending.enter_context(survey)
         with output.progress("imaging") as progress:
 
             def watch(shot: Shot, burst: Burst) -> None:
-                if truth is not None:
+                for truth in truths.values():
                     truth.look(shot)
                 missing = [{"shot": shot.index, **asdict(gap)} for gap in burst.missing]
                 gaps.extend(told_gaps(plan, missing[: _TOLD_GAPS - len(gaps)]))
@@ -113,35 +118,39 @@ def image(
                 counts = engine.run()
             if not counts.aborted:
                 journal.add("end", counts=counted(counts))
-    return _taken(session, past, truth, gaps, clock.now_ms() + offset_ms)
+    return _taken(session, past, truths, gaps, clock.now_ms() + offset_ms)
 
 
 def already(session: Session, past: Past, *, labelled: bool) -> Taken:
     """What came of a run whose last burst was taken before it was cut."""
-    truth = _looked_back(session, past, labelled=labelled)
+    truths = _looked_back(session, past, labelled=labelled)
     past.counts.expected = session.plan.price.frames - session.plan.frames_not_chosen(past.chosen)
     if past.counts.aborted:
         past.counts.missing = past.counts.expected - past.counts.saved
-    return _taken(session, past, truth, told_gaps(session.plan, past.gaps), past.last_ms)
+    return _taken(session, past, truths, told_gaps(session.plan, past.gaps), past.last_ms)
 
 
-def _survey(run: RunFolder, session: Session, past: Past, bundle: Bundle | None, journal: Journal) -> Survey | None:
-    """Who looks at the reconstructions and chooses, if the protocol names somebody."""
-    if session.chooser is None or bundle is None:
+def _survey(
+    run: RunFolder, session: Session, past: Past, bundles: Mapping[str, Bundle], journal: Journal
+) -> Survey | None:
+    """Who looks at the reconstructions of a channel and chooses, if the protocol names somebody."""
+    name = session.chosen_in
+    if session.chooser is None or name is None:
         return None
     from dmu_hw.reconstruct import Reconstructor  # noqa: PLC0415 - torch
     from dmu_hw.view.window import window_of  # noqa: PLC0415 - torch
 
-    reconstructor = Reconstructor(bundle, window_of(session.plan, "patterns"))
-    survey = Survey(session.plan, session.chooser, reconstructor.estimate, journal, past.scores, past.chosen)
+    plan = session.plan.of(name)
+    reconstructor = Reconstructor(bundles[name], window_of(plan, "patterns"))
+    survey = Survey(plan, session.chooser, reconstructor.estimate, journal, past.scores, past.chosen)
     survey.catch_up(run.journal, run.spool)
     return survey
 
 
-def _taken(session: Session, past: Past, truth: Truth | None, gaps: list[str], now_ms: float) -> Taken:
+def _taken(session: Session, past: Past, truths: dict[str, Truth], gaps: list[str], now_ms: float) -> Taken:
     began = past.began or {}
     time_s = (now_ms - began["clock_ms"]) / 1e3
-    return Taken(past.counts, truth, began["at"], past.resumed, time_s, read_hours(session.rig.file), gaps)
+    return Taken(past.counts, truths, began["at"], past.resumed, time_s, read_hours(session.rig.file), gaps)
 
 
 def _recalled(session: Session, past: Past) -> Callable[[], dict[str, Any]]:
@@ -155,10 +164,14 @@ def _recalled(session: Session, past: Past) -> Callable[[], dict[str, Any]]:
     return dict
 
 
-def _doses(plan: Plan, past: Past) -> list[tuple[float, float, float]]:
-    """Stage x and y of each field, and the light that it was given."""
-    places = {shot.position: (shot.x_um or 0.0, shot.y_um or 0.0) for shot in plan.shots}
-    return [(*places[field_], dose) for field_, dose in past.counts.dose_mj_cm2.items()]
+def _doses(plan: Plan, past: Past) -> list[Given]:
+    """The light that each field was given, by the lights that gave it."""
+    places = {field_: (place.x_um or 0.0, place.y_um or 0.0) for field_, place in enumerate(plan.shots.places)}
+    return [
+        (*places[field_], dose, plan.parts[name].channel.light)
+        for name, doses in past.channel_dose_mj_cm2.items()
+        for field_, dose in doses.items()
+    ]
 
 
 def _begin(run: RunFolder, session: Session, past: Past, journal: Journal, offset_ms: float) -> None:
@@ -209,15 +222,15 @@ def _elapsed_ms(past: Past, plan: Plan, now_ms: float) -> float:
 # ---------------------------------------------------------------- for people
 
 
-def _looked_back(session: Session, past: Past, *, labelled: bool) -> Truth | None:
+def _looked_back(session: Session, past: Past, *, labelled: bool) -> dict[str, Truth]:
     """The truth behind a simulated rig, at the bursts too that were taken before the run was cut."""
-    from dmu_hw.cli.truth import truth_of  # noqa: PLC0415 - beside other imports that a plan does not need
+    from dmu_hw.cli.truth import truths_of  # noqa: PLC0415 - beside other imports that a plan does not need
 
-    truth = truth_of(session.rig, session.plan, labelled=labelled)
-    if truth is not None:
+    truths = truths_of(session.rig, session.plan, labelled=labelled)
+    for truth in truths.values():
         for index in sorted(past.times_ms):
             truth.look(session.plan.shots[index], past.times_ms[index])
-    return truth
+    return truths
 
 
 def told_gaps(plan: Plan, missing: Iterable[Line]) -> list[str]:
@@ -225,7 +238,8 @@ def told_gaps(plan: Plan, missing: Iterable[Line]) -> list[str]:
     told = []
     for line in missing:
         shot = plan.shots[line["shot"]]
-        place = f"time {shot.time}, field {shot.position}, plane {shot.z}, {shot.role}"
+        place = f"time {shot.time}, field {shot.position}, plane {shot.z}"
+        place += f", {shot.channel} {shot.role}" if shot.channel else f", {shot.role}"
         told.append(f"{place}, pattern {line['pattern']}: {line['reason']}")
     return told
 

@@ -18,7 +18,7 @@ from dmu_hw.view.window import window_of
 
 
 def judge(run: RunFolder, session: Session, truth: Truth) -> dict[str, float]:
-    """Means over all places whose truth was kept and of which no frame is missing."""
+    """Of the only channel of a session: means over all places whose truth was kept and of which no frame is missing."""
     if Store(run.reconstruction).labelled:
         return _judge_objects(run, truth)
     return _judge_images(run, session, truth)
@@ -41,15 +41,16 @@ def _judge_objects(run: RunFolder, truth: Truth) -> dict[str, float]:
 
 def _judge_images(run: RunFolder, session: Session, truth: Truth) -> dict[str, float]:
     """PSNR in dB of the run's images, and of its plain-camera references if any."""
-    take = session.plan.takes.get("plain")
-    images, frames = Store(run.reconstruction), Store(run.frames)
-    plain = Store(run.frames_of("plain")) if take is not None else None
+    take, name = session.plan.takes.get("plain"), session.plan.takes["patterns"].channel
+    images, frames = Store(run.reconstruction), Store(run.frames_of("patterns", name))
+    channel = images.channel(name)
+    plain = Store(run.frames_of("plain", name)) if take is not None else None
     rival = _PlainCamera(session, take) if take is not None else None
     errors: dict[str, list[float]] = {}
     for place, true in truth.images.items():
         if not all(_whole(store, place) for store in (frames, plain) if store is not None):
             continue
-        made = {"reconstruction": images.burst(*place)[0]}
+        made = {"reconstruction": images.burst(*place)[channel]}
         if plain is not None and rival is not None:
             made |= rival.images(plain.burst(*place))
         for name, image in made.items():
@@ -67,11 +68,13 @@ class _PlainCamera:
     """Uniform light on smaller pixels, enlarged, and decoded by the same inverse model."""
 
     def __init__(self, session: Session, take: Take) -> None:
-        side, window = take.mode.binning * session.optics.sensor_ratio, window_of(session.plan, "plain")
+        kit, window = session.kit, window_of(session.plan, "plain")
+        side = take.mode.binning * kit.channel.optics.sensor_ratio
         self.calibrated = Calibrated(window, side)
         self.decoder: Reconstructor | None = None
-        if session.protocol.inverse is not None:
-            self.decoder = Reconstructor(session.fitted(take.stack_on(side), take.mode.exposure_ms), window)
+        if kit.protocol.inverse is not None:
+            fitted = kit.fitted(session.path, take.stack_on(side), take.mode.exposure_ms)
+            self.decoder = Reconstructor(fitted, window)
 
     def images(self, frame: Uint16Array) -> dict[str, Float32Array]:
         """What it makes of one (pattern, y, x) burst of a single frame."""

@@ -24,30 +24,34 @@ def tell_plan(plan: Plan, output: Output) -> None:
     output.say(f"{plan.protocol.name}: {_extent(plan)}")
     for key, value in _price_lines(plan.price):
         output.say(f"{key:>16}  {value}")
-    proof = plan.proof()
-    if proof is not None:
-        output.say(f"{'proof':>16}  one marker frame a burst, +{proof['light']:.1%} light, +{proof['time']:.1%} time")
+    for name in plan.parts:
+        proof, whose = plan.of(name).proof(), f" of {name}" if name else ""
+        if proof is not None:
+            costs = f"+{proof['light']:.1%} light, +{proof['time']:.1%} time"
+            output.say(f"{'proof':>16}  one marker frame a burst{whose}, {costs}")
     for caution in plan.cautions:
         output.say(f"caution: {caution}")
 
 
 def _extent(plan: Plan) -> str:
     """How many of what."""
-    counts = (
-        (plan.times, "time point"),
-        (plan.positions, "field"),
-        (plan.planes, "plane"),
-        (plan.stack.count, "pattern"),
-    )
+    counts = [(plan.times, "time point"), (plan.positions, "field"), (plan.planes, "plane")]
+    if len(plan.parts) == 1:
+        counts.append((plan.stack.count, "pattern"))
     extent = " × ".join(
         f"{count:,} {noun}{'s' * (count > 1)}" for count, noun in counts if count > 1 or noun == "field"
     )
-    references = [role for role in ("plain", "full") if role in plan.takes]
+    if len(plan.parts) > 1:
+        channels = ", ".join(f"{name} with {part.stack.count:,} patterns" for name, part in plan.parts.items())
+        extent += f" × {len(plan.parts)} channels ({channels})"
+    first = next(iter(plan.parts.values()))
+    references = [role for role in ("plain", "full") if role in first.takes]
     extent += f", and {' and '.join(references)} references of each" if references else ""
     bleaching = plan.shots.loops.bleaching_of_a_field()
     extent += f", and {bleaching:,} bleaching references of a field" if bleaching else ""
-    if "chosen" in plan.takes:
-        extent += f"; all of them chosen, at most, {plan.takes['chosen'].stack.count:,} patterns more"
+    for take in plan.all_takes:
+        if take.role == "chosen":
+            extent += f"; all of them chosen, at most, {take.stack.count:,} patterns more"
     return extent + (f"; {plan.price.focus_bursts:,} bursts for the focus" if plan.price.focus_bursts else "")
 
 
@@ -59,6 +63,7 @@ def _price_lines(price: Price) -> list[tuple[str, str]]:
         ("light on", _duration(price.light_on_s)),
         ("pattern upload", _duration(price.upload_s)),
         ("dose per field", f"{price.dose_per_field_mj_cm2:.4g} mJ/cm²"),
+        *((f"of it {name}", f"{dose:.4g} mJ/cm²") for name, dose in price.channel_dose_mj_cm2.items()),
         ("disk", f"{_size(price.disk_bytes)} at most, beside the bundle"),
         ("compression", f"{price.compression:g}×"),
     ]

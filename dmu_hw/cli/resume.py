@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dmu_hw import __version__
-from dmu_hw.cli.acquire import bundle_of, needed_bytes, run_held
+from dmu_hw.cli.acquire import bundles_of, needed_bytes, run_held
 from dmu_hw.cli.finish import finish, segments
 from dmu_hw.cli.imaging import already, image
 from dmu_hw.cli.output import Output
@@ -36,20 +36,20 @@ def resume_run(folder: Path, path: Path | None, rig_path: Path | None, output: O
     with run_held(run, output):
         _check_resumable(run)  # whoever held it may have brought it to its end
         past = read_past(run.journal)
-        session, bundle = _as_begun(run, past, path, rig_path, output)
+        session, bundles = _as_begun(run, past, path, rig_path, output)
         read_hours(session.rig.file)
-        labelled, left = segments(bundle), len(session.plan.shots) - len(past.sealed)
+        labelled, left = segments(bundles), len(session.plan.shots) - len(past.sealed)
         output.say(f"{run.path}: {len(past.sealed):,} bursts are there, {left:,} are to be taken")
         if past.ended:
             taken = already(session, past, labelled=labelled)
         else:
-            disk_bytes = needed_bytes(session, bundle)
+            disk_bytes = needed_bytes(session, bundles)
             check_room(run.path, disk_bytes - _spooled_bytes(run))
             with ExitStack() as instrument:
                 instrument.enter_context(rig_held(session.rig.file))
                 instrument.enter_context(session.rig.opened())
-                taken = image(run, session, past, output, bundle=bundle, disk_bytes=disk_bytes)
-        finish(run, session, bundle, taken, output, began_s)
+                taken = image(run, session, past, output, bundles=bundles, disk_bytes=disk_bytes)
+        finish(run, session, bundles, taken, output, began_s)
 
 
 def _check_resumable(run: RunFolder) -> None:
@@ -70,8 +70,8 @@ def _spooled_bytes(run: RunFolder) -> int:
 
 def _as_begun(
     run: RunFolder, past: Past, path: Path | None, rig_path: Path | None, output: Output
-) -> tuple[Session, Bundle | None]:
-    """Protocol, rig and bundle of a run from its own copies, if they are what they were and so is all that is given."""
+) -> tuple[Session, dict[str, Bundle]]:
+    """Protocol, rig and bundles of a run from its own copies, if they and all that is given are what they were."""
     settings = _settings(run, past)
     problems = [
         *_changed(run.protocol, settings["protocol_hash"], "the copy of the protocol was changed"),
@@ -82,13 +82,19 @@ def _as_begun(
     if problems:
         raise InputError(problems)
     rig_at = Path(settings["rig_path"])
-    kept = Kept(read_text(run.protocol), read_text(run.rig), rig_at, run.bundle, run.sources, run.then)
+    kept = Kept(read_text(run.protocol), read_text(run.rig), rig_at, run)
     session = open_session(Path(settings["protocol_path"]), kept=kept)
     _check_plan(run, session, settings)
-    bundle = load_bundle(run.bundle) if settings["bundle_hash"] is not None else None
-    if bundle is not None and bundle.hash != settings["bundle_hash"]:
-        raise InputError([Problem(str(run.bundle), "is not the bundle that the run was begun with")])
-    return session, bundle_of(session, output, bundle)
+    hashes = settings["bundle_hash"] if isinstance(settings["bundle_hash"], dict) else {"": settings["bundle_hash"]}
+    bundles = {name: _kept_bundle(run.bundle_of(name), hash_) for name, hash_ in hashes.items() if hash_ is not None}
+    return session, bundles_of(session, output, bundles)
+
+
+def _kept_bundle(path: Path, wanted: str) -> Bundle:
+    bundle = load_bundle(path)
+    if bundle.hash != wanted:
+        raise InputError([Problem(str(path), "is not the bundle that the run was begun with")])
+    return bundle
 
 
 def _settings(run: RunFolder, past: Past) -> dict[str, Any]:

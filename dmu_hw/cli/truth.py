@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
@@ -32,15 +33,22 @@ class Scene(Protocol):
 class Simulated(Protocol):
     """A connection that knows what is really there."""
 
-    def scene(self, roi: Roi, xy_um: tuple[float, float] | None = None, time_ms: float | None = None) -> Scene: ...
+    def scene(
+        self,
+        roi: Roi,
+        xy_um: tuple[float, float] | None = None,
+        time_ms: float | None = None,
+        light: str = "light",
+        filters: Mapping[str, str] | None = None,
+    ) -> Scene: ...
 
 
 class Truth:
-    """The specimen at the place and time of each burst."""
+    """The specimen in one channel, at the place and time of each burst."""
 
-    def __init__(self, world: Simulated, roi: Roi, *, labelled: bool) -> None:
+    def __init__(self, world: Simulated, plan: Plan, *, labelled: bool) -> None:
         self._world = world
-        self._roi = roi
+        self._plan = plan
         self._labelled = labelled
         self.images: dict[Place, Float32Array] = {}
         self.labels: dict[Place, Int32Array] = {}
@@ -48,34 +56,40 @@ class Truth:
 
     def look(self, shot: Shot, time_ms: float | None = None) -> None:
         """After a burst; or, with the time when it ended, after a run was cut."""
-        if shot.role == "patterns" and len(self.images) < _KEPT_BURSTS:
+        if shot.role == "patterns" and self._plan.concerns(shot) and len(self.images) < _KEPT_BURSTS:
             place, xy_um = (shot.position, shot.time, shot.z), None
             if time_ms is not None and shot.x_um is not None and shot.y_um is not None:
                 xy_um = (shot.x_um, shot.y_um)
-            scene = self._world.scene(self._roi, xy_um, time_ms)
+            channel = self._plan.part.channel
+            scene = self._world.scene(self._plan.roi, xy_um, time_ms, channel.light, channel.filters)
             self.images[place] = scene.image
             if self._labelled:
                 self.labels[place] = scene.labels
 
-    def save(self, path: Path, plan: Plan) -> None:
-        pixel_um = plan.optics.object_pixel_um
-        shape = (plan.times, 1, plan.planes, *plan.protocol.field_px)
-        steps = z_step_um(plan), time_step_s(plan)
-        images = [
-            Image(name, shape, "float32", pixel_um, *steps, corner, ["truth"], (0.0, 1.0), labelled=self._labelled)
-            for name, corner in field_corners(plan, pixel_um)
-        ]
-        store = Store.create(path, images, {})
-        for (field, time, plane), image in self.images.items():
-            store.array(field)[time, 0, plane] = image
-        objects = Labels(path, mode="r+")
-        for place, labels in self.labels.items():
-            objects.put(place, labels)
+
+def save_truths(path: Path, plan: Plan, truths: Mapping[str, Truth], *, labelled: bool) -> None:
+    """All channels in one store."""
+    pixel_um = plan.object_pixel_um
+    shape = (plan.times, len(truths), plan.planes, *plan.protocol.field_px)
+    steps = z_step_um(plan), time_step_s(plan)
+    names = [name or "truth" for name in truths]
+    images = [
+        Image(name, shape, "float32", pixel_um, *steps, corner, names, (0.0, 1.0), labelled, plan.waves_nm(truths))
+        for name, corner in field_corners(plan, pixel_um)
+    ]
+    store = Store.create(path, images, {})
+    objects = Labels(path, mode="r+") if labelled else None
+    for channel, truth in enumerate(truths.values()):
+        for (field, time, plane), image in truth.images.items():
+            store.array(field)[time, channel, plane] = image
+        if objects is not None:
+            for place, labels in truth.labels.items():
+                objects.put(place, labels)
 
 
-def truth_of(rig: Rig, plan: Plan, *, labelled: bool) -> Truth | None:
-    """The truth behind a simulated rig, with its objects if they are asked for; None for a real one."""
+def truths_of(rig: Rig, plan: Plan, *, labelled: bool) -> dict[str, Truth]:
+    """The truth behind a simulated rig by channels, with its objects if they are asked for; none behind a real one."""
     for link in rig.connections:
         if isinstance(link, Simulated):
-            return Truth(link, plan.roi, labelled=labelled)
-    return None
+            return {name: Truth(link, plan.of(name), labelled=labelled) for name in plan.parts}
+    return {}

@@ -111,8 +111,10 @@ def fields_section(plan: Plan, sampler: Sampler, shots: list[Shot], dose_mj_cm2:
     if _all(samples, "error"):
         legends.append(scales.error.legend("Error"))
     rows, columns = sampler.crop.shape
-    bursts = plural(plan.price.bursts, "burst")
-    told = bursts if len(samples) == plan.price.bursts else f"{len(samples)} of {bursts}, from first to last"
+    loops = plan.shots.loops
+    count = loops.places // len(loops.channels)
+    bursts = plural(count, "burst")
+    told = bursts if len(samples) == count else f"{len(samples)} of {bursts}, from first to last"
     told += ", all on the same scales."
     if not sampler.crop.whole:
         told += f" Of each field the middle {columns} × {rows} pixels are shown."

@@ -43,7 +43,7 @@ def _where(plan: Plan, patterns_of: dict[int, list[int]], count: int) -> str:
 
 def _burst(plan: Plan, index: int, patterns: list[int]) -> str:
     shot = plan.shots[index]
-    parts = [f"field {shot.position}"]
+    parts = [f"field {shot.position}", *([shot.channel] if shot.channel else [])]
     if plan.times > 1:
         parts.append(f"time {shot.time}")
     if plan.planes > 1:

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import json
 import platform
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from datetime import datetime
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
 from safetensors import safe_open
 
 from dmu_hw import __version__
 from dmu_hw.files import write_whole
-from dmu_hw.plan import Plan
+from dmu_hw.plan import Plan, Take
 from dmu_hw.runfolder import RunFolder
 from dmu_hw.view.amounts import digits, duration, plural, size
 from dmu_hw.view.bleaching import bleaching_section
@@ -28,19 +31,12 @@ def write_report(run: RunFolder, plan: Plan, facts: dict[str, Any]) -> None:
     """One file that stands for itself; `facts` are those of the manifest."""
     settings = json.loads(run.settings.read_bytes())
     whole = facts["complete"]
-    objects = facts.get("objects")
-    judged = verdict(
-        facts["metrics"],
-        reconstructed=run.reconstruction.exists(),
-        truth_known=run.truth.exists(),
-        segmented=objects is not None,
-    )
     sections = [
-        verdict_section(judged, facts["metrics"], complete=whole),
-        *([objects_section(run, objects)] if objects is not None else []),
-        fields_section(plan, Sampler(run, plan), chosen(plan), facts["actual"]["dose_mj_cm2"]),
-        patterns_section(plan),
-        *([bleaching_section(facts["bleaching"])] if "bleaching" in plan.takes else []),
+        *(
+            section
+            for name in plan.parts
+            for section in _channel_sections(run, plan.of(name), _of_channel(facts, name))
+        ),
         _price_section(run, plan, facts),
         _settings_section(run, plan, settings),
     ]
@@ -56,6 +52,39 @@ def write_report(run: RunFolder, plan: Plan, facts: dict[str, Any]) -> None:
     ]
     text = page(title, top, sections)
     write_whole(run.report, text.encode())
+
+
+def _channel_sections(run: RunFolder, plan: Plan, facts: dict[str, Any]) -> list[Section]:
+    """All that there is to be said and seen of one channel."""
+    name, objects = plan.takes["patterns"].channel, facts.get("objects")
+    sampler = Sampler(run, plan)
+    judged = verdict(
+        facts["metrics"],
+        reconstructed="reconstruction" in sampler.expected,
+        truth_known=run.truth.exists(),
+        segmented=objects is not None,
+    )
+    sections = [
+        verdict_section(judged, facts["metrics"], complete=facts["complete"]),
+        *([objects_section(run, objects)] if objects is not None else []),
+        fields_section(plan, sampler, chosen(plan), facts["actual"]["dose_mj_cm2"]),
+        patterns_section(plan),
+        *([bleaching_section(facts["bleaching"])] if "bleaching" in plan.takes else []),
+    ]
+    if not name:
+        return sections
+    return [replace(part, name=f"{part.name}-{name}", title=f"{part.title}: {name}") for part in sections]
+
+
+def _of_channel(facts: dict[str, Any], name: str) -> dict[str, Any]:
+    """The facts of a run that are those of one channel."""
+    if not name:
+        return facts
+    mark = f"{name}: "
+    metrics = {key.removeprefix(mark): value for key, value in facts["metrics"].items() if key.startswith(mark)}
+    actual = facts["actual"] | {"dose_mj_cm2": facts["actual"]["channel_dose_mj_cm2"].get(name, {})}
+    bleaching = (facts.get("bleaching") or {}).get(name)
+    return facts | {"metrics": metrics, "actual": actual, "bleaching": bleaching}
 
 
 def _date(facts: dict[str, Any]) -> datetime:
@@ -103,20 +132,25 @@ def _mishaps(facts: dict[str, Any]) -> list[str]:
 
 
 def _glance(plan: Plan, facts: dict[str, Any]) -> list[tuple[object, object]]:
-    counts, optics = facts["counts"], plan.optics
+    counts, pixel_um = facts["counts"], plan.object_pixel_um
     rows, columns = plan.protocol.field_px
-    take = plan.takes["patterns"]
+    takes = [part.takes["patterns"] for part in plan.parts.values()]
     objects = facts.get("objects")
-    field_um = f"{digits(columns * optics.object_pixel_um)} × {digits(rows * optics.object_pixel_um)}"
+    field_um = f"{digits(columns * pixel_um)} × {digits(rows * pixel_um)}"
     return [
         ("frames saved", f"{counts['saved']:,} of {counts['expected']:,}"),
-        ("compression", f"{plan.price.compression:g}×"),
-        ("patterns", f"{plan.stack.count} {plan.stack.name}"),
-        ("exposure of each", duration(take.mode.exposure_ms / 1e3)),
+        ("compression", f"{digits(plan.price.compression)}×" if len(takes) > 1 else f"{plan.price.compression:g}×"),
+        ("patterns", _each(takes, lambda take: f"{take.stack.count} {take.stack.name}")),
+        ("exposure of each", _each(takes, lambda take: duration(take.mode.exposure_ms / 1e3))),
         ("dose per field", f"{_doses(facts)} mJ/cm²"),
         (f"fields of {field_um} µm", f"{plan.positions:,}{_times(plan.planes, 'planes')}{_times(plan.times, 'times')}"),
         *([("objects per field", _mean(objects["mean"]))] if objects is not None else []),
     ]
+
+
+def _each(takes: list[Take], told: Callable[[Take], str]) -> str:
+    """Of each channel, by its name if it has one."""
+    return ", ".join(f"{take.channel}: {told(take)}" if take.channel else told(take) for take in takes)
 
 
 def _mean(value: float | None) -> str:
@@ -147,13 +181,14 @@ def _price_section(run: RunFolder, plan: Plan, facts: dict[str, Any]) -> Section
         ("time on the rig's clock", duration(price.time_s), duration(actual["time_s"])),
         ("light on", duration(price.light_on_s), duration(actual["light_on_s"])),
         ("dose per field", f"{digits(price.dose_per_field_mj_cm2)} mJ/cm²", f"{_doses(facts)} mJ/cm²"),
+        *_channel_doses(plan, actual),
         ("frames", f"{price.frames:,}", f"{counts['saved']:,}"),
         ("bursts taken again", "0", f"{counts['retaken_bursts']:,}"),
         ("disk", size(price.disk_bytes), size(used)),
         ("all in all", "–", duration(facts["wall_s"])),
     ]
     if photons := actual.get("photons_per_um2"):
-        rows.insert(3, ("photons per µm² of a field", "–", _range(photons)))
+        rows.insert(3 + len(price.channel_dose_mj_cm2), ("photons per µm² of a field", "–", _range(photons)))
     if hours := facts.get("hours"):
         rows.append(
             ("lamp and mirrors of this rig so far", "–", f"{digits(hours['lamp_h'])} h, {digits(hours['mirrors_h'])} h")
@@ -167,21 +202,41 @@ def _price_section(run: RunFolder, plan: Plan, facts: dict[str, Any]) -> Section
     return Section("price", "Price", (costs, paragraph(told, class_="note")))
 
 
+def _channel_doses(plan: Plan, actual: dict[str, Any]) -> Iterator[tuple[str, str, str]]:
+    """What each channel has of the dose of a field."""
+    for name, dose in plan.price.channel_dose_mj_cm2.items():
+        given = _range(actual["channel_dose_mj_cm2"].get(name, {}))
+        yield f"of it {name}", f"{digits(dose)} mJ/cm²", f"{given} mJ/cm²"
+
+
 # ---------------------------------------------------------------- every setting
 
 
 def _settings_section(run: RunFolder, plan: Plan, settings: dict[str, Any]) -> Section:
-    hashes = {what: settings[f"{what}_hash"] for what in ("protocol", "rig", "bundle")} | {"patterns": plan.stack.hash}
-    rows = [("software", _software()), ("run folder", run.path.name)]
+    hashes = {what: settings[f"{what}_hash"] for what in ("protocol", "rig")}
+    bundles = settings["bundle_hash"]
+    for name, part in plan.parts.items():
+        mark = f"{name} " if name else ""
+        hashes |= {f"{mark}bundle": bundles[name] if name else bundles, f"{mark}patterns": part.stack.hash}
+    rows = [("software", _software()), ("run folder", run.path.name), *_channel_rows(plan)]
     rows += [(f"{what}, SHA-256", tag("code", value)) for what, value in hashes.items() if value is not None]
     texts = [
         verbatim("protocol.yaml", run.protocol.read_text(encoding="utf-8")),
         verbatim("rig.yaml", run.rig.read_text(encoding="utf-8")),
         verbatim("settings.json: everything, with defaults", run.settings.read_text(encoding="utf-8")),
     ]
-    if run.bundle.exists():
-        texts.append(verbatim("bundle.dmu: its header", _bundle_header(run)))
+    bundle_files = (run.bundle_of(name) for name in plan.parts)
+    texts += [verbatim(f"{path.name}: its header", _bundle_header(path)) for path in bundle_files if path.exists()]
     return Section("settings", "Settings", (pairs(rows), *texts))
+
+
+def _channel_rows(plan: Plan) -> Iterator[tuple[str, str]]:
+    """Light and filters of each channel of the rig, by its name."""
+    for part in plan.parts.values():
+        channel = part.channel
+        if channel.name:
+            stands = "".join(f", {name} at {position}" for name, position in channel.filters.items())
+            yield f"channel {channel.name}", f"{channel.light}{stands}"
 
 
 def _software() -> str:
@@ -190,7 +245,7 @@ def _software() -> str:
     return ", ".join((*parts, f"{platform.system()} {platform.machine()}"))
 
 
-def _bundle_header(run: RunFolder) -> str:
+def _bundle_header(path: Path) -> str:
     """Without the weights, which may be large."""
-    with safe_open(run.bundle, framework="numpy") as file:
+    with safe_open(path, framework="numpy") as file:
         return json.dumps(json.loads(file.metadata()["dmu"]), indent=1, ensure_ascii=False)

@@ -83,26 +83,31 @@ def crop_of(plan: Plan) -> Crop:
 
 
 def chosen(plan: Plan) -> list[Shot]:
-    """Bursts from the whole length of a run, the first and the last among them."""
-    loops = plan.shots.loops
-    numbers = np.linspace(0, loops.places - 1, min(MAX_BURSTS, loops.places)).round().astype(int)
+    """Bursts of the only channel from the whole length of a run, the first and the last among them."""
+    loops, channel = plan.shots.loops, plan.takes["patterns"].channel
+    count = loops.places // len(loops.channels)
+    numbers = np.linspace(0, count - 1, min(MAX_BURSTS, count)).round().astype(int)
     places = [np.unravel_index(number, (loops.times, loops.fields, loops.planes)) for number in numbers]
-    indices = [loops.index(Stop(int(time), int(field), int(plane), "patterns")) for time, field, plane in places]
-    return [plan.shots[index] for index in indices]
+    stops = [Stop(int(time), int(field), int(plane), "patterns", channel) for time, field, plane in places]
+    return [plan.shots[loops.index(stop)] for stop in stops]
 
 
 class Sampler:
-    """Reads what there is of a burst from the stores of a run."""
+    """Reads what there is of a burst from the stores of a run; `plan` is that of one channel."""
 
     def __init__(self, run: RunFolder, plan: Plan) -> None:
         self.plan = plan
         self.crop = crop_of(plan)
-        self._frames = {role: Store(run.frames_of(role)) for role in plan.takes}
-        self._images = {
+        channel = plan.takes["patterns"].channel
+        self._frames = {role: Store(run.frames_of(role, channel)) for role in plan.takes}
+        stores = {
             name: Store(path)
             for name, path in (("reconstruction", run.reconstruction), ("truth", run.truth))
             if path.exists()
         }
+        # of a channel whose frames were recorded only there is no reconstruction, though there is one of others
+        self._images = {name: store for name, store in stores.items() if store.has(channel)}
+        self._channel = {name: store.channel(channel) for name, store in self._images.items()}
         self._labels = {name: Labels(store.path) for name, store in self._images.items() if store.labelled}
         self._calibrated = {
             role: Calibrated(window_of(plan, role), self._side(role)) for role in _REFERENCES if role in plan.takes
@@ -110,7 +115,7 @@ class Sampler:
 
     def sample(self, shot: Shot) -> Sample:
         place = shot.position, shot.time, shot.z
-        images = {name: store.burst(*place)[0] for name, store in self._images.items()}
+        images = {name: store.burst(*place)[self._channel[name]] for name, store in self._images.items()}
         images |= {
             role: self._reference(role, place)
             for role in self._calibrated

@@ -1,0 +1,28 @@
+"""All that the memory of the DMD is to hold for a run."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from dmu_hw.data import BoolArray
+from dmu_hw.physics.projection import onto_mirrors
+from dmu_hw.plan import Part, Plan
+
+
+def mirror_frames(plan: Plan) -> BoolArray:
+    """Mirror frames (place, row, column): channel by channel what each of them shows."""
+    return np.concatenate([frames for part in plan.parts.values() for frames in _frames_of(part, plan.corner_um)])
+
+
+def _frames_of(part: Part, corner_um: tuple[float, float]) -> list[BoolArray]:
+    """Patterns, and behind them uniform light for references, the marker, and the patterns of chosen fields."""
+    optics, takes = part.channel.optics, part.takes
+    frames = [onto_mirrors(part.stack, optics, corner_um)]
+    if {"plain", "full"} & takes.keys():
+        frames.append(np.ones((1, *frames[0].shape[1:]), dtype=bool))
+    marker = takes["patterns"].marker
+    if marker is not None:
+        frames.append(onto_mirrors(marker.as_stack(), optics, corner_um))
+    if "chosen" in takes:
+        frames.append(onto_mirrors(takes["chosen"].stack, optics, corner_um))
+    return frames
