@@ -6,6 +6,7 @@ import importlib
 import inspect
 import itertools
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,7 @@ import pytest
 from dmu_hw import plugin
 from dmu_hw.errors import DeviceError, DeviceTimeout
 from dmu_hw.files import Settings, load_yaml
-from dmu_hw.ports import PORTS, CameraMode, Clock, Device, Roi
+from dmu_hw.ports import PORTS, SEVERAL, CameraMode, Clock, Device, Roi, role_of
 from dmu_hw.rig import Rig, RigSettings, load_rig
 
 DEVICES = Path(__file__).parents[2] / "devices"
@@ -50,8 +51,9 @@ def rig(request: pytest.FixtureRequest) -> Iterator[Rig]:
 
 
 def parts(rig: Rig) -> dict[str, Device]:
-    roles = {role: getattr(rig, role) for role in PORTS}
-    return {role: device for role, device in roles.items() if device is not None}
+    one_each = {role: getattr(rig, role) for role in PORTS if role not in SEVERAL}
+    devices = {**one_each, **rig.lights, **rig.filters}
+    return {name: device for name, device in devices.items() if device is not None}
 
 
 def mode_of(rig: Rig, exposure_ms: float = 2.0, **changes: object) -> CameraMode:
@@ -63,7 +65,9 @@ def mode_of(rig: Rig, exposure_ms: float = 2.0, **changes: object) -> CameraMode
 
 
 def light_in(rig: Rig) -> float:
-    """Mean of a frame that is exposed now."""
+    """Mean of a frame that is exposed now, with the shutter open."""
+    if rig.shutter is not None:
+        rig.shutter.set_open(True)
     rig.camera.configure(mode_of(rig, 20.0))
     rig.camera.arm(1)
     return float(rig.camera.pop(1e4).pixels.mean())
@@ -100,8 +104,8 @@ def test_a_class_has_the_methods_of_its_port(found: type) -> None:
 
 
 def test_devices_keep_the_runtime_protocols(rig: Rig) -> None:
-    for role, device in parts(rig).items():
-        assert isinstance(device, PORTS[role])
+    for name, device in parts(rig).items():
+        assert isinstance(device, PORTS[str(role_of(name))])
         assert isinstance(device, Device)
     assert all(isinstance(link, Device) for link in rig.connections)
 
@@ -118,9 +122,12 @@ def test_planning_needs_no_open_device(rig: Rig) -> None:
             rig.camera.binnings,
             rig.camera.buffer_frames,
             rig.camera.readout_ms(mode),
-            rig.light.max_power_mw,
-            rig.light.watchdog_ms,
+            *((light.max_power_mw, light.watchdog_ms) for light in rig.lights.values()),
         ]
+        for wheel in rig.filters.values():
+            found += [wheel.positions, wheel.switch_ms(wheel.positions[0], wheel.positions[-1])]
+        if rig.shutter is not None:
+            found.append(rig.shutter.switch_ms)
         if rig.stage is not None:
             found += [rig.stage.limits_um, rig.stage.travel_ms(100.0)]
         if rig.focus is not None:
@@ -135,7 +142,7 @@ def test_planning_needs_no_open_device(rig: Rig) -> None:
     assert rig.dmd.upload_ms(10) >= rig.dmd.upload_ms(1) >= 0
     assert 1 in rig.camera.binnings
     assert rig.camera.buffer_frames >= 1
-    assert rig.light.max_power_mw > 0
+    assert all(light.max_power_mw > 0 for light in rig.lights.values())
     with rig.opened():
         assert numbers() == before
 
@@ -153,7 +160,8 @@ def test_open_and_close_in_any_order_and_often(rig: Rig) -> None:
         for device in order:
             device.open()
             device.open()
-    assert not rig.light.is_on()
+    assert not any(light.is_on() for light in rig.lights.values())
+    assert rig.shutter is None or not rig.shutter.is_open()
 
 
 def test_close_leaves_no_light_and_dark_mirrors(rig: Rig) -> None:
@@ -179,6 +187,8 @@ def test_a_burst_stepped_by_the_dmd(rig: Rig) -> None:
     """Frames come in order and in time, with pixels of the promised kind, and the mirrors end dark."""
     with rig.opened():
         rig.dmd.load(np.ones((4, *rig.dmd.shape), dtype=bool))
+        if rig.shutter is not None:
+            rig.shutter.set_open(True)
         mode = mode_of(rig, trigger="external")
         rig.camera.configure(mode)
         rig.light.set_power(rig.light.max_power_mw)
@@ -216,9 +226,15 @@ def refusals(rig: Rig) -> dict[str, tuple[str, Callable[[], object]]]:
             lambda: rig.camera.configure(CameraMode(1.0, 1, Roi(0, 0, columns + 1, rows))),
         ),
         "no exposure": ("camera", lambda: rig.camera.configure(mode_of(rig, 0.0))),
-        "too much power": ("light", lambda: rig.light.set_power(1.01 * rig.light.max_power_mw)),
-        "negative power": ("light", lambda: rig.light.set_power(-1.0)),
     }
+    for name, light in rig.lights.items():
+        too_much = partial(light.set_power, 1.01 * light.max_power_mw)
+        asked |= {
+            f"too much of {name}": (name, too_much),
+            f"less than none of {name}": (name, partial(light.set_power, -1.0)),
+        }
+    for name, wheel in rig.filters.items():
+        asked[f"what is not in {name}"] = (name, partial(wheel.select, "no such position", 1e4))
     if stage is not None:
         (_, right), (_, bottom) = stage.limits_um
         asked["beyond the stage"] = ("stage", lambda: stage.move_um(right + 1, bottom, 1e9))
@@ -256,6 +272,34 @@ def test_moves_arrive(rig: Rig) -> None:
         if rig.focus is not None:
             rig.focus.move_um(2.5, 1e4)
             assert rig.focus.position_um() == pytest.approx(2.5)
+
+
+def test_filters_arrive(rig: Rig) -> None:
+    with rig.opened():
+        for wheel in rig.filters.values():
+            for position in (*wheel.positions, *reversed(wheel.positions)):
+                wheel.select(position, 1e4)
+                assert wheel.selected() == position
+
+
+def test_a_closed_shutter_lets_no_light_through(rig: Rig) -> None:
+    if rig.shutter is None:
+        pytest.skip("it has none")
+    with rig.opened():
+        assert not rig.shutter.is_open(), "closed when it is opened as a device"
+        dark = light_in(rig)
+        rig.dmd.load(np.ones((1, *rig.dmd.shape), dtype=bool))
+        rig.dmd.show(0)
+        rig.light.set_power(rig.light.max_power_mw)
+        rig.light.on()
+        assert light_in(rig) > dark + 5
+        rig.shutter.block_light()
+        assert not rig.shutter.is_open()
+        rig.camera.arm(1)
+        assert float(rig.camera.pop(1e4).pixels.mean()) == pytest.approx(dark, abs=1)
+        rig.shutter.set_open(True)
+        assert rig.shutter.is_open()
+    assert not rig.shutter.is_open()
 
 
 def test_the_clock_runs(rig: Rig) -> None:

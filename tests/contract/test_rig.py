@@ -197,6 +197,131 @@ def test_a_failure_in_the_block_closes_too(own: Callable[..., Rig]) -> None:
     assert asked(rig) == [*OPENED, *CLOSED]
 
 
+# ---------------------------------------------------------------- several lights, filters, a shutter, channels
+
+MORE = """
+
+class Filter(Part):
+    positions = ("GFP", "RFP")
+    def switch_ms(self, before, after): return 1.0
+    def select(self, position, timeout_ms): pass
+    def selected(self): return "GFP"
+
+
+class Shutter(Part):
+    switch_ms = 1.0
+    def set_open(self, wanted): pass
+    def is_open(self): return False
+    def block_light(self): pass
+"""
+COLOURED = {
+    **{
+        f"devices.{name}": OWN["devices"]["dmd"]
+        for name in ("shutter", "light_561", "filter", "filter_side", "light_b")
+    },
+    "channels": {
+        "green": {"filters": {"filter": "GFP", "filter_side": "GFP"}},
+        "red": {
+            "light": "light_561",
+            "filters": {"filter": "RFP", "filter_side": "GFP"},
+            "optics": {"emission": {"sigma_um": 0.6}, "dye": {"photons_per_um2_mw_ms": 7.0}},
+        },
+    },
+}
+
+
+def test_lights_are_closed_first_and_then_the_shutter(own: Callable[..., Rig]) -> None:
+    rig = own({**COLOURED, "devices.light_561.fails_in": ["close"]}, DRIVER + MORE)
+    assert list(rig.lights) == ["light", "light_561", "light_b"]
+    assert list(rig.filters) == ["filter", "filter_side"]
+    assert rig.blockers == {"shutter": rig.shutter}
+    rig.open()
+    asked(rig).clear()
+    with pytest.raises(DeviceError, match="light_561: does not close"):
+        rig.close()
+    closed = [name for name, _ in asked(rig)]
+    assert closed[:4] == ["light_b", "light_561", "light", "shutter"]
+    assert sorted(closed[4:]) == ["camera", "dmd", "filter", "filter_side", "link"]
+
+
+def test_a_channel_believes_what_the_rig_does_but_for_what_it_says(own: Callable[..., Rig]) -> None:
+    rig = own(COLOURED, DRIVER + MORE)
+    green, red = rig.channels["green"], rig.channels["red"]
+    assert (green.name, green.light, dict(green.filters)) == ("green", "light", {"filter": "GFP", "filter_side": "GFP"})
+    assert green.optics == rig.optics
+    assert red.light == "light_561"
+    assert red.optics.emission == rig.optics.emission.model_copy(update={"sigma_um": 0.6})
+    assert red.optics.dye == rig.optics.dye.model_copy(update={"photons_per_um2_mw_ms": 7.0})
+    assert red.optics.excitation == rig.optics.excitation
+    assert rig.channels == rig.file.channels
+
+
+def test_a_rig_without_channels_has_one_without_a_name(own: Callable[..., Rig]) -> None:
+    (channel,) = own().channels.values()
+    assert (channel.name, channel.light, dict(channel.filters)) == ("", "light", {})
+
+
+WRONG_CHANNELS: dict[str, tuple[dict[str, Any], list[tuple[str, str]]]] = {
+    "no such light": (
+        {"channels.red.light": "filter"},
+        [("channels.red.light", "there is no light 'filter'; there are: light, light_561, light_b")],
+    ),
+    "a filter that it has not, and two that are left open": (
+        {"channels.red.filters": {"filter_top": "RFP"}},
+        [
+            ("channels.red.filters.filter_top", "there is no filter 'filter_top'; there are: filter, filter_side"),
+            ("channels.red.filters", "does not say where 'filter' is to stand"),
+            ("channels.red.filters", "does not say where 'filter_side' is to stand"),
+        ],
+    ),
+    "no such position": (
+        {"channels.red.filters.filter": "CFP"},
+        [("channels.red.filters.filter", "there is no 'CFP'; there are: GFP, RFP")],
+    ),
+    "wrong optics": (
+        {"channels.red.optics": {"emission": {"sigma": 0.5}, "dye": {"photons_per_um2_mw_ms": 0.0}}},
+        [
+            ("channels.red.optics.emission.sigma", "unknown key 'sigma'; did you mean 'sigma_um'?"),
+            ("channels.red.optics.dye.photons_per_um2_mw_ms", "should be greater than 0, given 0.0"),
+        ],
+    ),
+    "another grid": (
+        {"channels.red.optics": {"sensor_pixel_um": 1.0}},
+        [("channels.red.optics.sensor_pixel_um", "is the same for all channels")],
+    ),
+    "another array": (
+        {"channels.red.optics": {"mirrors": {"shape": [3, 4]}}},
+        [("channels.red.optics.mirrors.shape", "the array has (96, 128) mirrors")],
+    ),
+    "filters that nobody turns": (
+        {"channels": {}},
+        [("devices", "has filter, filter_side and no channels, which say where they stand")],
+    ),
+    "a name that is no file name": (
+        {"channels": {"../red": {}}},
+        [("channels.../red", "should be a name of 1 to 64 letters")],
+    ),
+    "a second camera": (
+        {"devices.camera_2": OWN["devices"]["camera"]},
+        [("devices.camera_2", "should be 'dmd', 'camera', 'light',")],
+    ),
+    "a connection called as a light": (
+        {"connections.light_box": {"driver": "own.py"}},
+        [("connections.light_box", "'light_box' is what a device is called")],
+    ),
+}
+
+
+@pytest.mark.parametrize("case", WRONG_CHANNELS)
+def test_a_wrong_channel_is_refused_with_line_and_key(own: Callable[..., Rig], case: str) -> None:
+    changes, expected = WRONG_CHANNELS[case]
+    with pytest.raises(InputError) as caught:
+        own({**COLOURED, **changes}, DRIVER + MORE)
+    told = [(problem.where.partition(": ")[2], problem.what) for problem in caught.value.problems]
+    assert [where for where, _ in told] == [where for where, _ in expected]
+    assert all(what in said for (_, said), (_, what) in zip(told, expected, strict=True))
+
+
 # ---------------------------------------------------------------- broken promises
 
 BROKEN = {
@@ -297,7 +422,12 @@ WRONG: dict[str, tuple[dict[str, Any], list[tuple[str, str]]]] = {
     ),
     "a device that is none": (
         {"devices.laser": {"driver": "simulated"}},
-        [("devices.laser", "should be 'dmd', 'camera', 'light', 'stage', 'focus', 'filter' or 'shutter', or 'light_NAME' or")],
+        [
+            (
+                "devices.laser",
+                "should be 'dmd', 'camera', 'light', 'stage', 'focus', 'filter' or 'shutter', or 'light_NAME' or",
+            )
+        ],
     ),
     "no driver": ({"devices.dmd.driver": ...}, [("devices.dmd", "key 'driver' is missing")]),
     "an empty driver": (
