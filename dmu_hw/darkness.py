@@ -64,34 +64,57 @@ class Attempt:
             self.failures.append(error)
 
 
-def put_off(attempts: Sequence[Attempt]) -> list[Attempt]:
-    """All at once; those that failed. Called again after an interrupt it goes on where it was."""
+def put_off(attempts: Sequence[Attempt], more_s: float = 0.0) -> list[Attempt]:
+    """All at once; those that failed, or did not end in their time and `more_s`. Called again after an interrupt it
+    goes on where it was."""
     for attempt in attempts:
         if not attempt.begun:
             begin(attempt.work)
     began_s = time.monotonic()
     for attempt in attempts:
-        attempt.over.wait(max(0.0, began_s + attempt.source.patience_s - time.monotonic()))
+        attempt.over.wait(max(0.0, began_s + attempt.source.patience_s + more_s - time.monotonic()))
     return [attempt for attempt in attempts if not attempt.dark]
 
 
-def done(name: str, block: Callable[[], object]) -> bool:
-    """Another way to keep light from the sample, tried for a moment; whether it worked."""
-    failures: list[BaseException] = []
-    over = threading.Event()
+@dataclass
+class Way:
+    """Another way to keep light from the sample, tried for a moment."""
 
-    def work() -> None:
-        try:
-            block()
-        except BaseException as error:  # noqa: BLE001 - the next way must get its turn
-            failures.append(error)
-        over.set()
+    name: str
+    block: Callable[[], object]
+    begun: bool = False
+    turn: threading.Lock = field(default_factory=threading.Lock)
+    over: threading.Event = field(default_factory=threading.Event)
+    failures: list[BaseException] = field(default_factory=list)
 
-    begin(work)
-    if over.wait(OFF_S) and not failures:
-        return True
-    log.critical("%s cannot keep the light away either: %s", name, failures[0] if failures else "no answer")
-    return False
+    def begin(self) -> None:
+        """Once; waits for nothing."""
+        if not self.begun:
+            begin(self._work)
+
+    def waited(self) -> bool:
+        """Whether it has come to its end, and went well."""
+        return self.over.wait(OFF_S) and not self.failures
+
+    def worked(self) -> bool:
+        """The same, for those who have no other hope."""
+        if self.waited():
+            return True
+        why = self.failures[0] if self.failures else "no answer"
+        log.critical("%s cannot keep the light away either: %s", self.name, why)
+        return False
+
+    def _work(self) -> None:
+        """Thread. A second one finds it done."""
+        self.begun = True
+        with self.turn:
+            if self.over.is_set():
+                return
+            try:
+                self.block()
+            except BaseException as error:  # noqa: BLE001 - the other ways must get their turn
+                self.failures.append(error)
+            self.over.set()
 
 
 def begin(work: Callable[[], None]) -> None:

@@ -12,13 +12,16 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 
-from dmu_hw.darkness import Attempt, Source, done, put_off
+from dmu_hw.darkness import Attempt, Source, Way, put_off
 from dmu_hw.errors import DeviceError
 from dmu_hw.rig import Rig
 
 _LOOK_S = 0.05
 """From one look at the interlock to the next."""
 _AGAIN_S = 0.25
+_FIRST_S = 2.0
+"""More than the usual time for the first OFF of all: nothing was lit, and a computer that is busy with starting the run
+is no reason to refuse it."""
 log = logging.getLogger(__name__)
 
 
@@ -47,7 +50,7 @@ class Guard:
         self._looked_s = 0.0
         self._lit = ""
         """The light that may be on."""
-        self.off()
+        self._darken(shutter=True, more_s=_FIRST_S)
 
     @contextmanager
     def light_on(self, power_mw: float, longest_ms: float, light: str = "light") -> Iterator[None]:
@@ -70,7 +73,7 @@ class Guard:
             self._check_lit(light)
             as_it_should = True
         finally:
-            self._darken(shutter=not as_it_should)
+            self._darken(shutter=not as_it_should, mirrors=not as_it_should)
 
     def check(self) -> None:
         """To be called often while the light is on: raises when it must not be on any more."""
@@ -145,14 +148,20 @@ class Guard:
 
     # ---------------------------------------------------------------- ways to darkness
 
-    def _darken(self, *, shutter: bool) -> None:
-        """Lights, and if it is wanted the shutter after them."""
+    def _darken(self, *, shutter: bool, mirrors: bool = False, more_s: float = 0.0) -> None:
+        """Lights, and if it is wanted the shutter after them. Mirrors, if they are, at once: of a burst that is lost
+        nothing is spoiled, and a light that hangs may need all its tries."""
         attempts = [Attempt(source) for source in self._sources.values()]
         closing = [] if self._way is None else [Attempt(self._way)]
+        ways = [Way(name, block) for name, block in self._others]
         interrupt: KeyboardInterrupt | None = None
         while True:
             try:
-                self._put_off(attempts, closing)
+                if mirrors:
+                    ways[0].begin()
+                self._put_off(attempts, closing, ways, more_s)
+                if mirrors:
+                    ways[0].waited()  # or it would come between what this thread tells them next
                 if shutter:
                     self._close(closing)
                 break
@@ -161,14 +170,16 @@ class Guard:
         if interrupt is not None:
             raise interrupt
 
-    def _put_off(self, attempts: list[Attempt], closing: list[Attempt]) -> None:
-        refusing = put_off(attempts)
+    def _put_off(self, attempts: list[Attempt], closing: list[Attempt], ways: list[Way], more_s: float) -> None:
+        refusing = put_off(attempts, more_s)
         if not refusing:
             return
         for attempt in refusing:
             self._fail(attempt.source.name, "it did not go off when it was told to")
             log.critical("LIGHT MAY BE ON: %s did not go off in %d tries", attempt.source.name, attempt.tries)
-        blocked = [name for name, block in self._others if done(name, block)]
+        for way in ways:
+            way.begin()
+        blocked = [way.name for way in ways if way.worked()]
         with suppress(DeviceError):  # told by now, and the light is what people must see to first
             blocked += self._close(closing)
         instead = f"; no light now by {', '.join(blocked)}" if blocked else ""

@@ -156,7 +156,7 @@ class Link:
 def _started() -> subprocess.Popen[bytes]:
     """A process of this Python that sees the same modules, out of reach of this terminal's Ctrl-C."""
     modules = os.pathsep.join(place or str(Path.cwd()) for place in sys.path)
-    flags = ("CREATE_NO_WINDOW", "CREATE_NEW_PROCESS_GROUP")
+    flags = ("CREATE_NO_WINDOW", "CREATE_NEW_PROCESS_GROUP", "HIGH_PRIORITY_CLASS")  # elsewhere it hurries by itself
     return subprocess.Popen(
         [sys.executable, "-P", "-m", "dmu_hw.guardian"],
         stdin=subprocess.PIPE,

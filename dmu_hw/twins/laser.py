@@ -18,6 +18,7 @@ It ends when its standard input does.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import select
@@ -37,6 +38,7 @@ YAML: dict[str, Any] = {
     "interlock": {"ask": "SYST:LOCK?", "closed": ["CLOSED"], "open": ["OPEN"]},
 }
 """How a rig YAML tells the driver `generic` to speak with it; `port` is missing, and what it has of a watchdog."""
+_HURRY = -15
 _NEVER_S = 3600.0
 _NOISE = b"\xff\x00\x1b?#\x80"
 
@@ -140,6 +142,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def _serve(laser: Laser) -> None:
     import tty  # noqa: PLC0415 - not on Windows
 
+    with contextlib.suppress(OSError):  # hardware waits for no other program; few systems let everybody hurry
+        os.nice(_HURRY)
     ours, theirs = os.openpty()  # theirs stays open here as well: the line outlives those who open it
     tty.setraw(theirs)
     sys.stdout.write(os.ttyname(theirs) + "\n")

@@ -280,6 +280,38 @@ def test_the_other_ways_to_darkness_do_not_wait_for_one_another(caplog: pytest.L
     assert "mirrors cannot keep the light away either: no answer" in caplog.text
 
 
+def test_the_mirrors_do_not_wait_for_a_light_that_hangs() -> None:
+    """After an error the burst is lost anyway. A burst that went well is still to be asked of the DMD."""
+    lamp = Lamp()
+    guard = Guard(lamp.rig)
+    for_ever = threading.Event()
+    faults: list[str] = []
+
+    def image() -> None:
+        with guard.light_on(1.0, LONG_MS):
+            lamp.hooks |= {"off": for_ever.wait, "mirrors": lambda: faults.append(guard.fault)}
+            raise DeviceError("camera", "is gone")
+
+    try:
+        with pytest.raises(DeviceError, match="no light now by mirrors"):
+            image()
+    finally:
+        for_ever.set()
+    assert faults == [""], "before it is known that the light does not obey"
+    lamp = Lamp()
+    with Guard(lamp.rig).light_on(1.0, LONG_MS):
+        pass
+    assert lamp.blocked == []
+
+
+def test_the_first_off_may_take_its_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing was lit; a run is not refused because the computer is busy with starting it."""
+    monkeypatch.setattr("dmu_hw.darkness.OFF_S", 0.02)
+    lamp = Lamp()
+    lamp.hooks["off"] = lambda: time.sleep(0.1)
+    assert not Guard(lamp.rig).fault
+
+
 def test_a_way_that_fails_is_told(caplog: pytest.LogCaptureFixture) -> None:
     lamp = Lamp()
     guard = Guard(lamp.rig)
