@@ -10,13 +10,13 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 from fakes import bench_rig
 from lasers import Laser, laser, posix
+from lines import line
 from pydantic import ValidationError
 
 from dmu_hw.drivers.generic import Light
@@ -221,31 +221,6 @@ def test_an_unplugged_cable_is_told(tmp_path: Path, made: Callable[..., Light]) 
 
 
 # ---------------------------------------------------------------- other ends of a line
-
-
-@contextmanager
-def line(answer: Callable[[bytes], bytes]) -> Iterator[str]:
-    """A pseudo-terminal whose other end answers whatever it likes."""
-    import tty
-
-    ours, theirs = os.openpty()
-    tty.setraw(theirs)
-
-    def serve() -> None:
-        while command := os.read(ours, 1000):
-            if command == b"end":
-                return
-            os.write(ours, answer(command))
-
-    thread = threading.Thread(target=serve, daemon=True)
-    thread.start()
-    try:
-        yield os.ttyname(theirs)
-    finally:
-        os.write(theirs, b"end")
-        thread.join(5.0)
-        os.close(ours)
-        os.close(theirs)
 
 
 @posix

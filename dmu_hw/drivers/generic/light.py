@@ -74,20 +74,10 @@ class Light:
             self._command(self.settings.keep_alive)
 
     def _command(self, command: str) -> None:
-        wanted = self.settings.acknowledged_by
-        if wanted is None:
-            self._line.send(command)
-            return
-        reply = self._line.ask(command)
-        if reply != wanted:
-            raise self._odd(command, reply, (wanted,))
+        self._line.tell(command, self.settings.acknowledged_by)
 
     def _meant(self, ask: str, yes: tuple[str, ...], no: tuple[str, ...]) -> bool:
         reply = self._line.ask(ask)
         if reply not in yes and reply not in no:
-            raise self._odd(ask, reply, (*yes, *no))
+            raise self._line.odd(ask, reply, (*yes, *no))
         return reply in yes
-
-    def _odd(self, command: str, reply: str, wanted: tuple[str, ...]) -> DeviceError:
-        allowed = " or ".join(map(repr, wanted))
-        return DeviceError(self.name, f"{self.settings.port}: {command!r} was answered by {reply!r}, not {allowed}")

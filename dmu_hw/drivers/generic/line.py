@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import threading
 import time
+from collections.abc import Iterable
 
 import serial
 
@@ -76,6 +77,20 @@ class Line:
         """The next line that comes after a command."""
         with self._turn:
             return self._exchange(command, answered=True)
+
+    def tell(self, command: str, acknowledged_by: str | None) -> None:
+        """A command that is no question; the reply, where there is one, must be that."""
+        if acknowledged_by is None:
+            self.send(command)
+            return
+        reply = self.ask(command)
+        if reply != acknowledged_by:
+            raise self.odd(command, reply, (acknowledged_by,))
+
+    def odd(self, command: str, reply: str, wanted: Iterable[str]) -> DeviceError:
+        """A reply that nobody has told of."""
+        allowed = " or ".join(map(repr, wanted))
+        return DeviceError(self.name, f"{self.port}: {command!r} was answered by {reply!r}, not {allowed}")
 
     def _exchange(self, command: str, *, answered: bool) -> str:
         if self._serial is None:

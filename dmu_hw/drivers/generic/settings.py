@@ -1,4 +1,4 @@
-"""What a rig YAML says of a light that obeys lines of text."""
+"""What a rig YAML says of a device that obeys lines of text."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Annotated, Self
 
 from pydantic import AfterValidator, Field, model_validator
 
-from dmu_hw.files import Count, Positive, Settings
+from dmu_hw.files import Count, NonNegative, Positive, Settings
 
 _POWER = re.compile(r"\{(?:power_w|power_mw|percent)(?::[0-9]?(?:\.[0-9])?[fge])?\}")
 _PRINTABLE = r"^[ -~]{1,200}$"
@@ -62,8 +62,8 @@ class Interlock(Settings):
         return self
 
 
-class LightSettings(Settings):
-    """A light on a serial port."""
+class PortSettings(Settings):
+    """A serial port, and what is said on it whatever the device."""
 
     port: Annotated[str, Field(min_length=1)]
     """/dev/ttyUSB0, COM3, …"""
@@ -71,18 +71,23 @@ class LightSettings(Settings):
     line_end: Annotated[str, Field(pattern=r"^[\r\n]{1,2}$")] = "\r\n"
     timeout_ms: Annotated[float, Field(gt=0, le=2000)] = 100.0
     """Longest wait for a reply."""
+    set_up: tuple[Text, ...] = ()
+    """Commands sent once when it is opened."""
+    acknowledged_by: Text | None = None
+    """The reply to every command that is no question, if there is one."""
+
+
+class LightSettings(PortSettings):
+    """A light on a serial port."""
+
     max_power_mw: Positive
     """Highest power at the sample with all mirrors on."""
     transmission: Annotated[float, Field(gt=0, le=1)] = 1.0
     """Part of the source's own power that arrives at the sample with all mirrors on."""
-    set_up: tuple[Text, ...] = ()
-    """Commands sent once when it is opened."""
     set_on: Text
     set_off: Text
     set_power: PowerText
     """With {power_w}, {power_mw} or {percent}: what the source itself is to give, percent of its own highest."""
-    acknowledged_by: Text | None = None
-    """The reply to every command that is no question, if there is one."""
     state: State
     interlock: Interlock | None = None
     """Without it nobody knows, and the interlock is taken for closed."""
@@ -90,3 +95,60 @@ class LightSettings(Settings):
     """After how long without a command the source goes off by itself; null: never, and the rig must accept that."""
     keep_alive: Text | None = None
     """The command that keeps the watchdog quiet; the question for its state if none is given."""
+
+
+class Place(Settings):
+    """One position of a filter wheel."""
+
+    select: Text
+    """The command that turns it there."""
+    at: Replies
+    """Replies that mean that it stands there."""
+
+
+class FilterSettings(PortSettings):
+    """A filter wheel on a serial port."""
+
+    positions: Annotated[dict[Text, Place], Field(min_length=1)]
+    """What is in it, by the names that channels use."""
+    ask: Text
+    """The question where it stands."""
+    moving: tuple[Text, ...] = ()
+    """Replies that mean that it turns; any other reply is an error. Without them it is given `switch_ms` to turn."""
+    switch_ms: NonNegative = 200.0
+    """From one position to another, as is to be expected."""
+
+    @model_validator(mode="after")
+    def _one_reply_means_one_thing(self) -> Self:
+        seen: tuple[str, ...] = self.moving
+        for place in self.positions.values():
+            _check_distinct(seen, place.at)
+            seen += place.at
+        return self
+
+
+class Position(Settings):
+    """Whether the shutter is open, as the device says."""
+
+    ask: Text
+    open: Replies
+    """Replies that mean that light comes through."""
+    closed: Replies
+    moving: tuple[Text, ...] = ()
+    """Replies that mean that it is neither yet; any other reply is an error."""
+
+    @model_validator(mode="after")
+    def _one_reply_means_one_thing(self) -> Self:
+        _check_distinct(self.open, self.closed)
+        _check_distinct(self.moving, (*self.open, *self.closed))
+        return self
+
+
+class ShutterSettings(PortSettings):
+    """A shutter on a serial port."""
+
+    set_open: Text
+    set_closed: Text
+    state: Position
+    switch_ms: NonNegative = 30.0
+    """Until it stands open, or closed, as is to be expected."""
