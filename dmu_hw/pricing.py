@@ -98,6 +98,8 @@ class Pricing:
         approach_s = self._hop_s(Place(0.0, 0.0), places[0])
         approach_s += self._refocus_s(0.0, None if places[0].z_um is None else places[0].z_um + offsets[0])
         approach_s += Wheels(self.rig).switch_ms(None, self.parts[loops.channels[0]].channel) / 1e3
+        if self.rig.shutter is not None:
+            approach_s += 2 * self.rig.shutter.switch_ms / 1e3  # opened by the first burst, closed after the last one
         series = math.prod(loops.size(axis) for axis in outside)
         point_s = self._ways_s(inside) + self._second_ways_s(inside) + self._light_s()
         point_s += searches * self._search_s() / (series * loops.times)

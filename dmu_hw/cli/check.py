@@ -7,6 +7,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from pydantic import TypeAdapter
+
 from dmu_hw.cli.compare import read_contest
 from dmu_hw.cli.learn import read_course
 from dmu_hw.cli.output import DONE, FAILED, REFUSED, Output
@@ -15,18 +17,18 @@ from dmu_hw.cli.session import load_bundle, load_instrument, open_session
 from dmu_hw.cli.sweep import read_sweep
 from dmu_hw.contest import Contest
 from dmu_hw.errors import DeviceError, InputError, Problem
-from dmu_hw.files import Settings, parse_yaml, read_text
+from dmu_hw.files import parse_yaml, read_text
 from dmu_hw.lesson import Lesson
 from dmu_hw.lock import rig_held
-from dmu_hw.protocol import Protocol
+from dmu_hw.protocol import AnyProtocol
 from dmu_hw.rig import Rig, RigSettings
 from dmu_hw.sweep import Sweep
 from dmu_hw.verify import verify
 from dmu_hw.view.amounts import plural
 
-SCHEMAS: dict[str, type[Settings]] = {
+SCHEMAS: dict[str, Any] = {
     "rig": RigSettings,
-    "run": Protocol,
+    "run": AnyProtocol,
     "train": Lesson,
     "compare": Contest,
     "sweep": Sweep,
@@ -98,8 +100,13 @@ def print_schema(kind: str, output: Output) -> None:
     """The JSON schema, on standard output."""
     if kind not in SCHEMAS:
         raise InputError(f"there is no schema of {kind!r}; allowed: {', '.join(SCHEMAS)}")
-    schema: dict[str, Any] = SCHEMAS[kind].model_json_schema()
-    schema = {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}
+    schema = schema_of(kind)
     if not output.as_json:
         output.print(json.dumps(schema, indent=1))
     output.finish(DONE, schema=schema)
+
+
+def schema_of(kind: str) -> dict[str, Any]:
+    """For editors."""
+    schema = TypeAdapter(SCHEMAS[kind]).json_schema()
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": kind, **schema}

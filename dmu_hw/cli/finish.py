@@ -194,4 +194,6 @@ def _tell(run: RunFolder, taken: Taken, facts: dict[str, Any], output: Output) -
         + (f", {counts.missing:,} missing" if counts.missing else "")
         + (f"; bursts taken again: {counts.retaken_bursts:,}" if counts.retaken_bursts else "")
     )
-    output.say(f"{run.path}: open report.html, or frames.ome.zarr in napari")
+    stores = (run.frames, run.reconstruction, *sorted(run.path.glob("*.ome.zarr")))
+    images = next(path for path in stores if path.exists())
+    output.say(f"{run.path}: open report.html, or {images.name} in napari")

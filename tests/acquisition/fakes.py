@@ -24,12 +24,13 @@ from dmu_hw.files import Settings
 from dmu_hw.journal import Journal, Line, read_journal
 from dmu_hw.physics.patterns import PatternSet
 from dmu_hw.plan import Plan, Shot
-from dmu_hw.planner import make_plan
+from dmu_hw.planner import make_plan, plan_channels
 from dmu_hw.ports import CameraMode, Mount, RawFrame
-from dmu_hw.protocol import Protocol
+from dmu_hw.protocol import ChannelsProtocol, Protocol
 from dmu_hw.rig import Rig, load_rig
 from dmu_hw.runfolder import RunFolder
 from dmu_hw.spool import Spool
+from dmu_hw.taking import Asked
 
 _POOL = 64
 _NOISE: dict[tuple[int, int], np.ndarray[Any, Any]] = {}
@@ -91,6 +92,10 @@ class Faults:
     interlock_open: bool = False
     trips_at: int | None = None
     """Exposure at which the light goes off by itself."""
+    wheel_stuck: bool = False
+    """The filter stays where it is, and says so."""
+    wheel_slips_at: int | None = None
+    """Exposure at which it is turned by itself."""
 
 
 class BenchSettings(Settings):
@@ -115,6 +120,11 @@ class Connection:
         self.pulses_ms: list[float] = []
         self.exposure_ended: Callable[[float], None] | None = None
         self.lit = False
+        self.others_lit: set[str] = set()
+        """Lights beside `light`, by name."""
+        self.stands = "GFP"
+        """The filter."""
+        self.shutter_open = False
         self.pulses = self.steps = self.exposures = 0
         self.unsteady = 0
         """Exposures during which the mirrors moved."""
@@ -319,6 +329,8 @@ class Camera(_Face):
         exposure, bench.exposures = bench.exposures, bench.exposures + 1
         if exposure == bench.faults.trips_at:
             bench.lit = False
+        if exposure == bench.faults.wheel_slips_at:
+            bench.stands = "none"
         bench.unsteady += len({bench.mirrors_at(start_ms + 1e-6), bench.mirrors_at(stop_ms - 1e-6)}) > 1
         pixels = picture(bench.mirrors_at((start_ms + stop_ms) / 2), exposure, mode.shape)
         if bench.exposure_ended is not None:
@@ -336,6 +348,9 @@ class Camera(_Face):
 class Light(_Face):
     max_power_mw = 50.0
     watchdog_ms = 300.0
+
+    def __new__(cls, _settings: Settings, mount: Mount) -> Any:
+        return super().__new__(cls if mount.name == "light" else SecondLight)
 
     def set_power(self, power_mw: float) -> None:
         self.bench.say("power")
@@ -362,11 +377,77 @@ class Light(_Face):
         return not self.bench.faults.interlock_open
 
 
+class SecondLight(Light):
+    """Any other light of a rig."""
+
+    max_power_mw = 80.0
+    watchdog_ms = 200.0
+
+    def set_power(self, power_mw: float) -> None:
+        self.bench.say(f"{self.mount.name} power {power_mw:g}")
+
+    def on(self, _longest_ms: float = math.inf) -> None:
+        self.bench.say(f"{self.mount.name} on")
+        self.bench.others_lit.add(self.mount.name)
+
+    def off(self) -> None:
+        self.bench.say(f"{self.mount.name} off")
+        self.bench.others_lit.discard(self.mount.name)
+
+    def is_on(self) -> bool:
+        return self.mount.name in self.bench.others_lit
+
+    def interlock_closed(self) -> bool:
+        return True
+
+
+class Filter(_Face):
+    positions = ("GFP", "RFP", "none")
+
+    def switch_ms(self, before: str, after: str) -> float:
+        return 25.0 * abs(self.positions.index(before) - self.positions.index(after))
+
+    def select(self, position: str, _timeout_ms: float) -> None:
+        self.bench.say(f"filter {position}")
+        assert not self.bench.lit, "a filter is turned in the light"
+        assert not self.bench.others_lit, "a filter is turned in the light"
+        self.bench.clock.ms += self.switch_ms(self.bench.stands, position)
+        if not self.bench.faults.wheel_stuck:
+            self.bench.stands = position
+
+    def selected(self) -> str:
+        return str(self.bench.stands)
+
+
+class Shutter(_Face):
+    switch_ms = 5.0
+
+    def set_open(self, wanted: bool) -> None:
+        self.bench.say("shutter open" if wanted else "shutter closed")
+        self.bench.clock.ms += self.switch_ms
+        self.bench.shutter_open = wanted
+
+    def is_open(self) -> bool:
+        return bool(self.bench.shutter_open)
+
+    def block_light(self) -> None:
+        if self.bench.shutter_open:
+            self.set_open(False)
+
+
 # ---------------------------------------------------------------- rigs, plans and runs
 
 
-def bench_rig(folder: Path, stepping: str = "dmd", *, read_back: bool = True, side: int = 128) -> Rig:
-    """A bench, not opened: it has nothing to open."""
+COLOURS: dict[str, Any] = {
+    "green": {"light": "light", "filters": {"filter": "GFP"}},
+    "red": {"light": "light_561", "filters": {"filter": "RFP"}, "optics": {"sensor": {"offset_adu": 100.0}}},
+}
+
+
+def bench_rig(
+    folder: Path, stepping: str = "dmd", *, read_back: bool = True, side: int = 128, colours: bool = False
+) -> Rig:
+    """A bench, not opened: it has nothing to open. `colours`: with two lights, a filter and a shutter."""
     settings = {
         "kind": "rig",
         "name": "bench",
@@ -387,6 +468,10 @@ def bench_rig(folder: Path, stepping: str = "dmd", *, read_back: bool = True, si
         "devices": {role: {"driver": __file__, "connection": "bench"} for role in ("dmd", "camera", "light")},
         "stepping": stepping,
     }
+    if colours:
+        more = ("light_561", "filter", "shutter")
+        settings["devices"] |= {name: {"driver": __file__, "connection": "bench"} for name in more}  # type: ignore[operator]
+        settings["channels"] = COLOURS
     path = folder / "bench.yaml"
     path.write_text(yaml.safe_dump(settings))
     return Rig(load_rig(path))
@@ -435,6 +520,41 @@ def plan_of(rig: Rig, *, count: int = 4, camera_pixel: int = 4, side: int = 128,
     protocol = Protocol.model_validate(keys)
     stack = PatternSet.model_validate(patterns).make()
     return make_plan(protocol, rig.file.path, rig, rig.optics, stack)
+
+
+def colour_plan_of(rig: Rig, *, counts: Sequence[int] = (4, 1), side: int = 32, **changes: Any) -> Plan:
+    """A small plan in green and red, with so many patterns each; `changes` are keys of the protocol."""
+    looks = [
+        {
+            "channel": channel,
+            "patterns": {"set": "hadamard", "count": count, "camera_pixel": 4},
+            "light": {"power_mw": power_mw},
+            "exposure_ms": exposure_ms,
+        }
+        for channel, count, power_mw, exposure_ms in zip(COLOURS, counts, (1.0, 2.0), (3.0, 5.0), strict=True)
+    ]
+    keys: dict[str, Any] = {
+        "kind": "run",
+        "name": "colours",
+        "rig": rig.file.path,
+        "field_px": (side, side),
+        "channels": tuple(looks),
+        "frame_timeout_ms": 50.0,
+        "proof": {"marker": "never"},
+        **changes,
+    }
+    protocol = ChannelsProtocol.model_validate(keys)
+    asked = [
+        Asked(
+            protocol.of(look.channel),
+            rig.channels[look.channel],
+            PatternSet.model_validate(look.patterns).make(),
+            name=look.channel,
+            key=f"channels.{number}.",
+        )
+        for number, look in enumerate(protocol.channels)
+    ]
+    return plan_channels(protocol, rig.file.path, rig, asked)
 
 
 @contextmanager

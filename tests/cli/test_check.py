@@ -102,15 +102,17 @@ def test_the_schema_is_printed_alone(dmu: Dmu) -> None:
         assert json.loads(plain.out) == told["schema"]
         assert told["schema"]["$schema"] == "https://json-schema.org/draft/2020-12/schema"
         assert plain.err == ""
-    assert json.loads(dmu("schema").out)["title"] == "Protocol"
+    assert json.loads(dmu("schema").out)["title"] == "run"
 
 
 def test_the_schema_explains_every_key(dmu: Dmu) -> None:
     """Editors show it: units stand in the names or in the description."""
     schema = dmu("schema", "run", "--json").told["schema"]
-    assert schema["properties"]["field_px"]["description"] == "Rows and columns of a field on the object grid."
     assert {"power_mw"} == set(schema["$defs"]["LightSettings"]["properties"])
-    assert "retries" in schema["properties"]
+    for form in ("Protocol", "ChannelsProtocol"):
+        keys = schema["$defs"][form]["properties"]
+        assert keys["field_px"]["description"] == "Rows and columns of a field on the object grid."
+        assert "retries" in keys
 
 
 def test_an_unknown_schema_is_told(dmu: Dmu) -> None:

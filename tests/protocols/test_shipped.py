@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from dmu_hw.cli.check import SCHEMAS
+from dmu_hw.cli.check import schema_of
 from dmu_hw.cli.compare import read_contest
 from dmu_hw.cli.learn import read_course
 from dmu_hw.cli.main import main
@@ -59,7 +59,7 @@ def test_a_shipped_protocol_plans_and_dry_runs(
     """Dry: all that comes before the light, and no light."""
     monkeypatch.setattr(Light, "on", None)
     plan = open_session(path).plan
-    assert plan.price.frames == sum(plan.takes[shot.role].stack.count for shot in plan.shots)
+    assert plan.price.frames == sum(plan.take_of(shot).stack.count for shot in plan.shots)
     assert plan.price.bursts == sum(shot.role == "patterns" for shot in plan.shots)
     assert plan.shots[-1].index == len(plan.shots) - 1
     for command in ("plan", "check"):
@@ -110,22 +110,30 @@ def test_a_shipped_sweep_expands_and_dry_runs(
 
 @pytest.mark.parametrize("path", FILES.values(), ids=FILES)
 def test_the_schema_for_editors_accepts_what_is_shipped(path: Path) -> None:
-    schema = SCHEMAS[kind(path)].model_json_schema()
+    schema = schema_of(kind(path))
     value = json.loads(json.dumps(parse_yaml(read_text(path), path).value))
     assert faults(value, schema, schema) == []
 
 
 @pytest.mark.parametrize("path", RUNS.values(), ids=RUNS)
 def test_the_schema_for_editors_refuses_what_the_program_refuses(path: Path) -> None:
-    schema = SCHEMAS["run"].model_json_schema()
+    schema = schema_of("run")
     value = json.loads(json.dumps(parse_yaml(read_text(path), path).value))
+    look = value["channels"][-1] if "channels" in value else value
     for broken in (
         value | {"exposure": 3},
-        value | {"exposure_ms": "3"},
-        value | {"exposure_ms": 0},
         value | {"name": "../there"},
         value | {"field_px": [1, 2, 3]},
-        {key: inner for key, inner in value.items() if key != "light"},
+        value | {"order": "time, field"},
+        value | {"channels": []},
+        *(
+            value | {"channels": [*value["channels"][:-1], one]} if "channels" in value else one
+            for one in (
+                look | {"exposure_ms": "3"},
+                look | {"exposure_ms": 0},
+                {key: inner for key, inner in look.items() if key != "light"},
+            )
+        ),
     ):
         assert faults(broken, schema, schema)
 
@@ -147,7 +155,7 @@ def faults(value: Any, schema: Any, root: Any) -> list[str]:
         return []
     if "$ref" in schema:
         return faults(value, root["$defs"][schema["$ref"].removeprefix("#/$defs/")], root)
-    known = set(CHECKS) | {"$defs", "title", "description", "default", "discriminator", "additionalProperties"}
+    known = set(CHECKS) | {"$defs", "title", "description", "default", "discriminator", "additionalProperties", "$schema"}
     assert set(schema) <= known, f"unknown words in the schema: {set(schema) - known}"
     return [f"{word}: {value!r}" for word in CHECKS if word in schema and not CHECKS[word](value, schema, root)]
 
