@@ -111,8 +111,9 @@ class _Planner:
                 raise InputError([Problem(where, f"maps the mirrors to an area of {area_um2:g} µm²")])
 
     def _check_lights(self) -> None:
-        for name in dict.fromkeys(asked.channel.light for asked in self.asked):
-            if self.rig.lights[name].watchdog_ms is not None:
+        """All that the rig has: also one that this run does not light may be on by mistake."""
+        for name, light in self.rig.lights.items():
+            if light.watchdog_ms is not None:
                 continue
             where = self.rig.file.parts[name].document.where(())
             what = "it has no watchdog: it stays on if this computer dies"

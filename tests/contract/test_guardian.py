@@ -202,8 +202,8 @@ def test_whatever_can_block_the_light_does_when_it_does_not_obey(
     with Rig(load_rig(rig_yaml({"connections.box": {"driver": "box.py"}}))).opened() as rig:
         assert list(rig.blockers) == ["box"]
         box: Any = rig.connection("box")
-        guard = Guard(rig)
         monkeypatch.setattr(rig.light, "off", lambda: None)
+        guard = Guard(rig)
         rig.light.on()
         with pytest.raises(DeviceError, match="SWITCH IT OFF BY HAND; no light now by mirrors, box"):
             guard.off()
