@@ -10,12 +10,13 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
-from fakes import bench_of, bench_rig, lines_of, plan_of, spooling
+from fakes import bench_of, bench_rig, colour_plan_of, lines_of, plan_of, spooling
 
 from dmu_hw import rig as rig_module
 from dmu_hw.engine import Engine
@@ -27,10 +28,13 @@ from dmu_hw.runfolder import RunFolder
 from dmu_hw.verify import verify
 
 DEVICES = ("dmd", "camera", "light", "stage", "focus")
+COLOURED = ("light_561", "filter", "shutter", "light")
+"""In a run in two colours."""
 STEPPING = ("dmd", "camera", "software")
 COMMANDS = {
     *("open", "close", "load", "show", "start", "stop", "shown", "configure", "arm", "pop", "disarm"),
     *("set_power", "on", "off", "is_on", "interlock_closed", "move_um", "position_um"),
+    *("select", "selected", "set_open", "is_open", "block_light"),
 }
 """What goes over a wire; all else is answered from settings."""
 HANGS_MS = 200.0
@@ -88,7 +92,7 @@ class Wire:
         if not cut.hangs:
             raise DeviceError(name, "was unplugged")
         self._bench().clock.sleep_ms(HANGS_MS)
-        if name == "light":  # who waits for this one waits for true
+        if name.startswith("light"):  # who waits for this one waits for true
             time.sleep(HANGS_MS / 1e3)
         raise DeviceTimeout(name, f"did not answer within {HANGS_MS:g} ms")
 
@@ -98,8 +102,8 @@ class Wire:
 
 
 def dark(bench: Any) -> bool:
-    """The light is off, or no mirror sends it to the sample."""
-    return not bench.lit or bench.mirrors_at(bench.clock.now_ms() + 1.0) is None
+    """The lights are off, or no mirror sends them to the sample."""
+    return not (bench.lit or bench.others_lit) or bench.mirrors_at(bench.clock.now_ms() + 1.0) is None
 
 
 @dataclass
@@ -139,17 +143,18 @@ def table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Tabl
     real: Any = rig_module._built
     monkeypatch.setattr("dmu_hw.spool._RESERVE_BYTES", 100)
 
-    def make(stepping: str = "dmd", cut: Cut | None = None) -> Table:
+    def make(stepping: str = "dmd", cut: Cut | None = None, *, colours: bool = False) -> Table:
         cut = cut or Cut()
         made: dict[str, Any] = {}
 
         def built(file: Any) -> dict[str, Any]:
             made.update(real(file))
-            wired = {name: Wire(name, made[name], cut, lambda: made["bench"]) for name in DEVICES}
+            names = made.keys() & {*DEVICES, *COLOURED}
+            wired = {name: Wire(name, made[name], cut, lambda: made["bench"]) for name in names}
             return {name: wired.get(name, part) for name, part in made.items()}
 
         monkeypatch.setattr(rig_module, "_built", real)
-        path = bench_rig(tmp_path, stepping, side=32).file.path
+        path = bench_rig(tmp_path, stepping, side=32, colours=colours).file.path
         content = yaml.safe_load(path.read_text())
         mover = {"driver": str(Path(__file__).with_name("movers.py")), "connection": "bench"}
         content["devices"] |= {"stage": mover, "focus": dict(mover)}
@@ -158,7 +163,8 @@ def table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Tabl
         rig = Rig(load_rig(path))
         positions = ({"x_um": 0.0, "y_um": 0.0, "focus_um": 1.0}, {"x_um": 30.0, "y_um": 0.0, "focus_um": 2.0})
         changes = {"positions": positions, "references": {"plain": True}, "retries": 0}
-        return Table(tmp_path, rig, plan_of(rig, side=32, **changes), cut)
+        plan = colour_plan_of(rig, **changes) if colours else plan_of(rig, side=32, **changes)
+        return Table(tmp_path, rig, plan, cut)
 
     return make
 
@@ -180,6 +186,7 @@ class Ends:
         assert device in str(caught.value), name
         assert ("was unplugged" if not cut.hangs else "did not answer") in _told(caught.value), name
         assert dark(broken.bench), name
+        assert device == "shutter" or not broken.bench.shutter_open, name
         self.runs += 1
         assert cut.struck_s is not None
         assert cut.dark_s is not None
@@ -212,7 +219,7 @@ def unplugged(table: Callable[..., Table], stepping: str, device: str, *, hangs:
     whole = table(stepping)
     uncut = whole.whole(whole.run(f"{stepping}-{device}-uncut"))
     count, ends = whole.cut.calls[device], Ends()
-    assert len(uncut) == 2 * (4 + 1)
+    assert len(uncut) == whole.plan.price.frames
     for at in sorted({*range(0, count, every), count - 1}):
         ends.check(table, stepping, Cut(device, at, hangs), uncut)
     return ends
@@ -227,7 +234,7 @@ def check_times(ends: Ends, *, hangs: bool, most: bool) -> None:
 
 def _allowed_s(device: str, *, hangs: bool) -> float:
     """The light itself gets its tries first, after the command that it hung in."""
-    return DARK_S + (REFUSED_S + HANGS_MS / 1e3 if device == "light" and hangs else 0.0)
+    return DARK_S + (REFUSED_S + HANGS_MS / 1e3 if device.startswith("light") and hangs else 0.0)
 
 
 @pytest.mark.parametrize("hangs", [False, True], ids=["fails", "hangs"])
@@ -235,6 +242,15 @@ def _allowed_s(device: str, *, hangs: bool) -> float:
 def test_unplugged_at_some_commands(table: Callable[..., Table], device: str, hangs: bool) -> None:
     stepping = STEPPING[DEVICES.index(device) % 3]
     ends = unplugged(table, stepping, device, hangs=hangs, every=17 if hangs else 13)
+    assert ends.resumed > 0
+    check_times(ends, hangs=hangs, most=True)
+
+
+@pytest.mark.parametrize("hangs", [False, True], ids=["fails", "hangs"])
+@pytest.mark.parametrize("device", COLOURED)
+def test_unplugged_at_some_commands_in_two_colours(table: Callable[..., Table], device: str, hangs: bool) -> None:
+    stepping = STEPPING[COLOURED.index(device) % 3]
+    ends = unplugged(partial(table, colours=True), stepping, device, hangs=hangs, every=11)
     assert ends.resumed > 0
     check_times(ends, hangs=hangs, most=True)
 
@@ -248,11 +264,30 @@ def test_unplugged_at_every_command(
 ) -> None:
     all_ends = {device: unplugged(table, stepping, device, hangs=hangs, every=1) for device in DEVICES}
     what = f"each device {'hangs' if hangs else 'fails'} at each of its commands, stepping by {stepping}"
+    tell(figure, what, all_ends, hangs=hangs)
+
+
+@pytest.mark.campaign
+@pytest.mark.timeout(3600)
+@pytest.mark.parametrize("hangs", [False, True], ids=["fails", "hangs"])
+@pytest.mark.parametrize("stepping", STEPPING)
+def test_unplugged_at_every_command_in_two_colours(
+    table: Callable[..., Table], figure: Callable[..., None], stepping: str, hangs: bool
+) -> None:
+    coloured = partial(table, colours=True)
+    all_ends = {device: unplugged(coloured, stepping, device, hangs=hangs, every=1) for device in COLOURED}
+    fails = "hangs" if hangs else "fails"
+    what = f"in two colours, each light, filter and shutter {fails} at each of its commands, stepping by {stepping}"
+    tell(figure, what, all_ends, hangs=hangs)
+
+
+def tell(figure: Callable[..., None], what: str, all_ends: dict[str, Ends], *, hangs: bool) -> None:
+    """What came of it, and how long each time took."""
     runs, resumed = (sum(getattr(ends, name) for ends in all_ends.values()) for name in ("runs", "resumed"))
     value = f"{runs} runs, all dark; {resumed} had begun: all resumed to the frames of an uncut one"
     figure("R10", what, value, "dark, 0 lost")
     worst_ms = {device: 1e3 * max(ends.dark_s[device]) for device, ends in all_ends.items()}
-    light_ms = worst_ms.pop("light")
+    light_ms = max(worst_ms.pop(device) for device in all_ends if device.startswith("light"))
     allowed = " / ".join(f"{1e3 * _allowed_s(device, hangs=hangs):.0f} ms" for device in ("dmd", "light"))
     figure("R10", f"{what}: until dark", f"{max(worst_ms.values()):.1f} ms, {light_ms:.1f} ms if the light", allowed)
     for ends in all_ends.values():
