@@ -320,6 +320,8 @@ class Protocol(Course, Look):
 
 
 def _each_once(channels: tuple[ChannelLook, ...]) -> tuple[ChannelLook, ...]:
+    if not channels:
+        raise ValueError("should hold one channel at least")
     names = [look.channel.casefold() for look in channels]  # there are disks that do not tell Red from red
     if len(set(names)) < len(names):
         raise ValueError("each channel should be given once")
@@ -329,7 +331,11 @@ def _each_once(channels: tuple[ChannelLook, ...]) -> tuple[ChannelLook, ...]:
 class ChannelsProtocol(Course):
     """One acquisition in several channels: light, filters, patterns and inverse of each."""
 
-    channels: Annotated[tuple[ChannelLook, ...], Field(min_length=1, max_length=100), AfterValidator(_each_once)]
+    channels: Annotated[
+        tuple[ChannelLook, ...],
+        Field(max_length=100, json_schema_extra={"minItems": 1}),
+        AfterValidator(_each_once),
+    ]
     """In the order in which they are taken."""
 
     def _contradictions(self) -> Iterator[str]:

@@ -155,7 +155,15 @@ def faults(value: Any, schema: Any, root: Any) -> list[str]:
         return []
     if "$ref" in schema:
         return faults(value, root["$defs"][schema["$ref"].removeprefix("#/$defs/")], root)
-    known = set(CHECKS) | {"$defs", "title", "description", "default", "discriminator", "additionalProperties", "$schema"}
+    known = set(CHECKS) | {
+        "$defs",
+        "title",
+        "description",
+        "default",
+        "discriminator",
+        "additionalProperties",
+        "$schema",
+    }
     assert set(schema) <= known, f"unknown words in the schema: {set(schema) - known}"
     return [f"{word}: {value!r}" for word in CHECKS if word in schema and not CHECKS[word](value, schema, root)]
 
