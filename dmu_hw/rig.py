@@ -83,7 +83,7 @@ class RigSettings(Settings):
     optics: Optics
     """What is believed of the microscope where no calibration says otherwise."""
     connections: dict[Name, Part] = Field(default_factory=dict)
-    devices: dict[DeviceName, Part]
+    devices: Annotated[dict[DeviceName, Part], Field(json_schema_extra={"additionalProperties": False})]
     channels: dict[Name, ChannelSettings] = Field(default_factory=dict)
     """What a protocol may ask for by name; none: the light `light` is all there is."""
     stepping: Literal["dmd", "camera", "software"]

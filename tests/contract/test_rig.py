@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -9,10 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pydantic import TypeAdapter, ValidationError
 
 from dmu_hw.errors import DeviceError, DeviceTimeout, InputError
 from dmu_hw.ports import MachineClock
-from dmu_hw.rig import Rig, load_rig
+from dmu_hw.rig import DeviceName, Rig, RigSettings, load_rig
 
 RigYaml = Callable[..., Path]
 DEVICES = Path(__file__).parents[2] / "devices"
@@ -259,6 +261,24 @@ def test_a_channel_believes_what_the_rig_does_but_for_what_it_says(own: Callable
 def test_a_rig_without_channels_has_one_without_a_name(own: Callable[..., Rig]) -> None:
     (channel,) = own().channels.values()
     assert (channel.name, channel.light, dict(channel.filters)) == ("", "light", {})
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["light", "light_561", "filter_a-b", "shutter", "shutter_2", "light_", "lights", "Light_1", "_561", "light_ü"],
+)
+def test_an_editor_knows_what_a_device_may_be_called(name: str) -> None:
+    devices = RigSettings.model_json_schema()["properties"]["devices"]
+    (pattern,) = devices["patternProperties"]
+    assert devices["additionalProperties"] is False
+    allowed = name in ("light", "light_561", "filter_a-b", "shutter")
+    assert bool(re.search(pattern, name)) is allowed
+    try:
+        TypeAdapter(DeviceName).validate_python(name)
+    except ValidationError:
+        assert not allowed
+    else:
+        assert allowed
 
 
 WRONG_CHANNELS: dict[str, tuple[dict[str, Any], list[tuple[str, str]]]] = {
