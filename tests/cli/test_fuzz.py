@@ -204,5 +204,7 @@ def test_whatever_is_written_is_planned_or_refused(dmu: Dmu, lab: Path, block: i
 @pytest.mark.campaign
 @pytest.mark.timeout(3600)
 @pytest.mark.parametrize("block", range(4))
-def test_whatever_is_written_by_the_thousand(dmu: Dmu, lab: Path, block: int) -> None:
-    fuzz(range(1000 + block * CAMPAIGN, 1000 + (block + 1) * CAMPAIGN), dmu, lab)
+def test_whatever_is_written_by_the_thousand(dmu: Dmu, lab: Path, figure: Callable[..., None], block: int) -> None:
+    ends = fuzz(range(1000 + block * CAMPAIGN, 1000 + (block + 1) * CAMPAIGN), dmu, lab)
+    what = f"{CAMPAIGN} mutated protocols and rigs, part {block + 1} of 4"
+    figure("R14", what, f"{ends[2]} refused in clear words, {ends[0]} planned", "no other end, no command")

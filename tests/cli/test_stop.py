@@ -154,9 +154,10 @@ def test_at_any_moment_of_a_run(dmu: Dmu, run_yaml: Yaml, tmp_path: Path, monkey
 @pytest.mark.campaign
 @pytest.mark.timeout(3600)
 def test_at_very_many_moments_of_a_run(
-    dmu: Dmu, run_yaml: Yaml, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    dmu: Dmu, run_yaml: Yaml, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, figure: Callable[..., None]
 ) -> None:
     check_moments(300, dmu, run_yaml, tmp_path, monkeypatch)
+    figure("R5", "Ctrl-C at 300 random moments of a run", "dark, told, and sound 300 times", "always")
 
 
 # ---------------------------------------------------------------- the one way out

@@ -2,7 +2,7 @@
 
 The reduced form demands the times of the middle one, since a machine that does other things too may keep any process
 waiting. The campaign, to be run alone, demands them of every one, idle and with four processes that do nothing but
-compute, and prints the table: `pytest -m campaign -s tests/faults/test_light_kills.py`.
+compute: `pytest -m campaign tests/faults/test_light_kills.py --figures`.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -64,6 +64,7 @@ for line in sys.stdin:
 class Blow:
     """What is done to whom, and how soon it is to be dark."""
 
+    row: str
     name: str
     number: int
     guardian: bool
@@ -74,9 +75,9 @@ BLOWS = (
     []
     if sys.platform == "win32"
     else [
-        Blow("controller killed", signal.SIGKILL, guardian=False, within_s=0.05),
-        Blow("controller frozen", signal.SIGSTOP, guardian=False, within_s=0.25),
-        Blow("guardian killed", signal.SIGKILL, guardian=True, within_s=0.3),
+        Blow("R2", "controller killed", signal.SIGKILL, guardian=False, within_s=0.05),
+        Blow("R3", "controller frozen", signal.SIGSTOP, guardian=False, within_s=0.25),
+        Blow("R4", "guardian killed", signal.SIGKILL, guardian=True, within_s=0.3),
     ]
 )
 CAMPAIGN = {"controller killed": 100, "controller frozen": 30, "guardian killed": 30}
@@ -172,14 +173,17 @@ def test_dark_soon_after_a_blow(runs: subprocess.Popen[str], device: Laser, tmp_
 @pytest.mark.parametrize("blow", BLOWS, ids=lambda blow: blow.name)
 @pytest.mark.parametrize("processes", [0, 4], ids=["idle", "busy"])
 def test_dark_soon_after_very_many_blows(
-    runs: subprocess.Popen[str], device: Laser, tmp_path: Path, blow: Blow, processes: int
+    runs: subprocess.Popen[str],
+    device: Laser,
+    tmp_path: Path,
+    figure: Callable[..., None],
+    blow: Blow,
+    processes: int,
 ) -> None:
     count = CAMPAIGN[blow.name]
     with busy(processes):
         late_s = times_s(runs, device, tmp_path, blow, count, seed=2 + processes)
     median_ms, worst_ms = 1e3 * statistics.median(late_s), 1e3 * max(late_s)
-    sys.stdout.write(
-        f"\n| {blow.name} | {count} times, {processes} busy | median {median_ms:.1f} ms | worst {worst_ms:.1f} ms "
-        f"| allowed {1e3 * blow.within_s:.0f} ms |\n"
-    )
+    what = f"{blow.name} at {count} random moments, {processes} busy processes: until dark"
+    figure(blow.row, what, f"median {median_ms:.1f} ms, worst {worst_ms:.1f} ms", f"{1e3 * blow.within_s:.0f} ms")
     assert max(late_s) <= blow.within_s

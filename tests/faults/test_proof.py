@@ -267,8 +267,12 @@ def test_a_few_faults_of_every_kind() -> None:
 
 @pytest.mark.campaign
 @pytest.mark.timeout(7200)
-def test_two_thousand_faults_and_as_many_good_bursts() -> None:
+def test_two_thousand_faults_and_as_many_good_bursts(figure: Callable[..., None]) -> None:
     tally = campaign(CASES, scenes=5, rounds=6)
-    print(tally.table())  # noqa: T201 - what the campaign is for
+    print(tally.table())  # noqa: T201 - more than the figures
+    for good, wrong in ((False, "proven"), (True, "refuted")):
+        what = f"light of {tally.total(good=good):,} {'good' if good else 'faulty'} bursts, judged by their markers"
+        told = ", ".join(f"{said} {tally.of(said, good=good):,}" for said in ("refuted", "undecided", "proven"))
+        figure("R9", what, told, f"at most 1 in 1,000 {wrong}")
     assert tally.total(good=False) >= 2000
     check(tally)

@@ -214,8 +214,12 @@ def test_at_some_moments(uncut: Uncut) -> None:
 @pytest.mark.campaign
 @pytest.mark.timeout(3600)
 @pytest.mark.usefixtures("again")
-def test_at_every_moment(uncut: Uncut) -> None:
-    check_moments(uncut, resumable(uncut.moments))
+def test_at_every_moment(uncut: Uncut, figure: Callable[..., None]) -> None:
+    moments = resumable(uncut.moments)
+    check_moments(uncut, moments)
+    figure(
+        "R12", "a run cut at every step and resumed", f"{len(moments)} steps, all equal to the uncut run", "all equal"
+    )
 
 
 def moment(uncut: Uncut, what: str, number: int, tmp_path: Path) -> RunFolder:
