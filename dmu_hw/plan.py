@@ -13,7 +13,7 @@ from dmu_hw.data import PatternStack
 from dmu_hw.files import content_hash
 from dmu_hw.loops import Loops, Role
 from dmu_hw.marker import Marker
-from dmu_hw.physics.optics import Optics
+from dmu_hw.physics.optics import AiryPsf, Optics, Psf
 from dmu_hw.ports import CameraMode, Roi
 from dmu_hw.protocol import AnyProtocol, Protocol
 from dmu_hw.routes import Place
@@ -215,13 +215,13 @@ class Plan:
         return next(iter(self.parts.values())).channel.optics.object_pixel_um
 
     def waves_nm(self, channels: Iterable[str]) -> tuple[Waves, ...]:
-        """Of excitation and emission of some channels, as far as they are known; none where there is one channel."""
-        pairs = (
-            (self.parts[name].channel.optics.excitation, self.parts[name].channel.optics.emission)
-            for name in channels
-            if name
+        """Of excitation and emission of some channels, where known; none on a rig that names no channels."""
+        found = (self.parts[name].channel for name in channels)
+        return tuple(
+            (_wave_nm(channel.optics.excitation), _wave_nm(channel.optics.emission))
+            for channel in found
+            if channel.name
         )
-        return tuple((getattr(ex, "wavelength_nm", None), getattr(em, "wavelength_nm", None)) for ex, em in pairs)
 
     @property
     def positions(self) -> int:
@@ -280,3 +280,8 @@ class Plan:
             return {"proof": self.proof(), **({"channel": channel.as_json()} if channel.name else {})}
         parts = {name: {**part.channel.as_json(), "proof": self.of(name).proof()} for name, part in self.parts.items()}
         return {"channels": parts}
+
+
+def _wave_nm(psf: Psf) -> float | None:
+    """A plain blur has none."""
+    return psf.wavelength_nm if isinstance(psf, AiryPsf) else None

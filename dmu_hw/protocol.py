@@ -342,6 +342,10 @@ class ChannelsProtocol(Course):
         yield from super()._contradictions()
         yield from _foreign_channels(self, [look.channel for look in self.channels])
 
+    @property
+    def shots(self) -> int:
+        return super().shots * len(self.channels)
+
     def of(self, channel: str) -> Protocol:
         """What it asks for in one of them, as if there were no other."""
         look = next(look for look in self.channels if look.channel == channel)

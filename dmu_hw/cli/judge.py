@@ -20,14 +20,15 @@ from dmu_hw.view.window import window_of
 def judge(run: RunFolder, session: Session, truth: Truth) -> dict[str, float]:
     """Of the only channel of a session: means over all places whose truth was kept and of which no frame is missing."""
     if Store(run.reconstruction).labelled:
-        return _judge_objects(run, truth)
+        return _judge_objects(run, session, truth)
     return _judge_images(run, session, truth)
 
 
-def _judge_objects(run: RunFolder, truth: Truth) -> dict[str, float]:
+def _judge_objects(run: RunFolder, session: Session, truth: Truth) -> dict[str, float]:
     """How near the objects are to the true ones. The image that they were found in is not judged: what a segmenter
     looks at has been trained for it, not for people."""
-    objects, frames = Labels(run.reconstruction), Store(run.frames)
+    name = session.plan.takes["patterns"].channel
+    objects, frames = Labels(run.reconstruction), Store(run.frames_of("patterns", name))
     scores: dict[str, list[float]] = {}
     for place, true in truth.labels.items():
         if not _whole(frames, place):

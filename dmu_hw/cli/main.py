@@ -240,7 +240,12 @@ def export(
         Path, typer.Argument(metavar="FILE.ome.tif", help="The file to write; an existing one is not overwritten.")
     ],
     what: Annotated[
-        str, typer.Option("--what", metavar="IMAGES", help="reconstruction, labels, frames (raw), plain, full, truth.")
+        str,
+        typer.Option(
+            "--what",
+            metavar="IMAGES",
+            help="reconstruction, labels, frames (raw), plain, full, truth; CHANNEL-frames, …",
+        ),
     ] = "reconstruction",
     mosaic: Annotated[
         bool, typer.Option("--mosaic", help="One image of all fields by where they lie on the stage.")

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from fakes import bench_of, bench_rig, colour_plan_of, lines_of, run_plan, seen_place, spooling
 
+from dmu_hw.bleaching import bleaching_of
 from dmu_hw.engine import Engine
 from dmu_hw.errors import DeviceError
 from dmu_hw.omezarr import Store
@@ -107,6 +108,20 @@ def test_a_cap_holds_for_all_channels_together(tmp_path: Path) -> None:
     assert missing["shot"] == 1
     assert missing["reason"].endswith(f"the protocol allows {cap:g}")
     assert "light_561 on" not in bench.log
+
+
+def test_each_channel_tells_how_its_own_dye_fades(tmp_path: Path) -> None:
+    """Over the dose that it took in this channel; what it kept of the light is that of the bench's noise."""
+    rig, plan, _ = small(tmp_path, time={"loops": 6}, references={"bleaching": 2}, counts=(1, 1))
+    run, _ = run_plan(tmp_path / "run", rig, plan)
+    write_stores(run, plan)
+    for name in ("green", "red"):
+        found = bleaching_of(run, plan.of(name))
+        assert found is not None
+        assert found.references == 3
+        dose = read_past(run.journal).channel_dose_mj_cm2[name][0]
+        assert dose == pytest.approx(plan.price.channel_dose_mj_cm2[name])
+        assert -np.log(found.left) == pytest.approx(found.loss_per_mj_cm2 * dose)
 
 
 def test_every_channel_has_stores_of_its_own(tmp_path: Path) -> None:

@@ -51,7 +51,8 @@ def bright_parts(above: float) -> dict[str, np.ndarray[Any, Any]]:
 def bundle(run_yaml: Yaml, ridge: dict[str, Any]) -> Bundle:
     """A linear inverse, and a threshold behind it."""
     session = open_session(run_yaml({"inverse": ridge} | FIELD))
-    made = session.fitted(session.stack, session.protocol.exposure_ms)
+    kit = session.kit
+    made = kit.fitted(session.path, kit.stack, kit.protocol.exposure_ms)
     header = made.header.model_copy(update={"task": "segment"})
     return replace(made, header=header, weights=made.weights | bright_parts(0.12))
 

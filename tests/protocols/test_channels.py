@@ -8,6 +8,7 @@ from itertools import permutations, product
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import yaml
 from colours import TWO_COLOURS
@@ -15,11 +16,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dmu_hw.cli.session import Session, open_session
+from dmu_hw.data import PatternStack
 from dmu_hw.engine import Engine
 from dmu_hw.errors import InputError
 from dmu_hw.journal import Journal
 from dmu_hw.loops import Loops, Stop
+from dmu_hw.physics.projection import onto_mirrors
 from dmu_hw.spool import Spool
+from dmu_hw.upload import mirror_frames
 
 RUN: dict[str, Any] = {
     "kind": "run",
@@ -266,6 +270,26 @@ def test_patterns_of_all_channels_lie_side_by_side(write: Write) -> None:
     assert {take.light for take in plan.of("red").all_takes} == {"light_561"}
     with pytest.raises(ValueError, match="several channels, green, red"):
         _ = plan.takes
+
+
+def test_the_memory_holds_what_each_take_shows(write: Write) -> None:
+    """Patterns, uniform light, markers: every place of either channel, as its optics put it on the mirrors."""
+    plan = plan_of(
+        write, references={"plain": True, "bleaching": 1}, time={"loops": 2}, proof={"marker": "always"}
+    ).plan
+    frames = mirror_frames(plan)
+    assert len(frames) == 24
+    for take in plan.all_takes:
+        shown = list(take.stack.masks) + ([] if take.marker is None else [take.marker.mask()])
+        optics = plan.parts[take.channel].channel.optics
+        for place, mask in zip(take.memory, shown, strict=True):
+            stack = PatternStack("one", mask[None], take.stack.camera_pixel)
+            assert np.array_equal(frames[place], onto_mirrors(stack, optics, plan.corner_um)[0])
+
+
+def test_a_rig_with_one_channel_needs_no_word_of_it(write: Write) -> None:
+    plan = open_session(write(LONE, {"channels": {"red": TWO_COLOURS["channels"]["red"]}})).plan
+    assert plan.takes["patterns"].light == "light_561"
 
 
 def test_one_channel_of_a_rig_is_a_run_as_any_other(write: Write) -> None:
