@@ -30,7 +30,7 @@ def export_tiff(store: Store, path: Path) -> int:
                     shape=image.shape,
                     dtype=image.dtype,
                     photometric="minisblack",
-                    metadata=_metadata(image),
+                    metadata=ome_metadata(image, image.name, image.corner_um),
                 )
         part.rename(path)
     except OSError as error:
@@ -60,13 +60,14 @@ def _planes(store: Store, field: int, image: Image) -> Iterator[np.ndarray[Any, 
                 yield bursts[plane][channel]
 
 
-def _metadata(image: Image) -> dict[str, Any]:
+def ome_metadata(image: Image, name: str, corner_um: tuple[float, float, float]) -> dict[str, Any]:
+    """For tifffile: of an image with this name and this place, otherwise like the given one."""
     times, channels, depth = image.shape[:3]
     planes = times * channels * depth
-    z_um, y_um, x_um = image.corner_um
+    z_um, y_um, x_um = corner_um
     return {
         "axes": "TCZYX",
-        "Name": image.name,
+        "Name": name,
         "PhysicalSizeX": image.pixel_um,
         "PhysicalSizeXUnit": "µm",
         "PhysicalSizeY": image.pixel_um,
@@ -75,7 +76,7 @@ def _metadata(image: Image) -> dict[str, Any]:
         "PhysicalSizeZUnit": "µm",
         "TimeIncrement": image.time_step_s,
         "TimeIncrementUnit": "s",
-        "Channel": channels_of(image),
+        "Channel": _channels_of(image),
         "Plane": {
             "PositionX": [x_um] * planes,
             "PositionXUnit": ["µm"] * planes,
@@ -87,7 +88,7 @@ def _metadata(image: Image) -> dict[str, Any]:
     }
 
 
-def channels_of(image: Image) -> dict[str, Any]:
+def _channels_of(image: Image) -> dict[str, Any]:
     """Names of the channels, and their wavelengths where each of them is known."""
     told: dict[str, Any] = {"Name": list(image.channels)}
     for key, waves_nm in zip(("Excitation", "Emission"), zip(*image.waves_nm, strict=True), strict=False):

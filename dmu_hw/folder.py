@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from dmu_hw.data import Float32Array
+from dmu_hw.data import Float32Array, Int32Array
 from dmu_hw.dataset import SPLITS, FolderData, Split
 from dmu_hw.errors import InputError, Problem
 from dmu_hw.files import read_text
@@ -28,7 +28,7 @@ from dmu_hw.physics.specimens.pictures import (
     read_picture,
     refusal,
 )
-from dmu_hw.samples import Int32Array, Sample, refuse_too_much
+from dmu_hw.samples import Sample, refuse_too_much
 
 _MOST_LIST_BYTES = 20_000_000
 

@@ -15,7 +15,7 @@ import tifffile
 
 from dmu_hw.data import Float32Array
 from dmu_hw.errors import InputError, Problem, RunError
-from dmu_hw.export import CLASSIC_BYTES, channels_of, check_target
+from dmu_hw.export import CLASSIC_BYTES, check_target, ome_metadata
 from dmu_hw.omezarr import Image, Store
 
 TILE_PX = 512
@@ -89,7 +89,7 @@ def export_mosaic(store: Store, path: Path, tile_px: int = TILE_PX) -> Canvas:
                 dtype=canvas.image.dtype,
                 tile=(tile_px, tile_px),
                 photometric="minisblack",
-                metadata=_metadata(canvas),
+                metadata=ome_metadata(canvas.image, "mosaic", (canvas.image.corner_um[0], *canvas.origin_um)),
             )
         part.rename(path)
     except OSError as error:
@@ -166,27 +166,3 @@ def _towards_the_middle(shape_px: tuple[int, ...]) -> Float32Array:
     rows, columns = (np.minimum(np.arange(side) + 1.0, side - np.arange(side)) for side in shape_px)
     weight: Float32Array = (rows[:, None] * columns[None, :]).astype(np.float32)
     return weight
-
-
-def _metadata(canvas: Canvas) -> dict[str, Any]:
-    image, planes = canvas.image, int(np.prod(canvas.image.shape[:3]))
-    y_um, x_um = canvas.origin_um
-    return {
-        "axes": "TCZYX",
-        "Name": "mosaic",
-        "PhysicalSizeX": image.pixel_um,
-        "PhysicalSizeXUnit": "µm",
-        "PhysicalSizeY": image.pixel_um,
-        "PhysicalSizeYUnit": "µm",
-        "PhysicalSizeZ": image.z_step_um,
-        "PhysicalSizeZUnit": "µm",
-        "TimeIncrement": image.time_step_s,
-        "TimeIncrementUnit": "s",
-        "Channel": channels_of(image),
-        "Plane": {
-            "PositionX": [x_um] * planes,
-            "PositionXUnit": ["µm"] * planes,
-            "PositionY": [y_um] * planes,
-            "PositionYUnit": ["µm"] * planes,
-        },
-    }

@@ -8,10 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from dmu_hw.data import Float32Array
+from dmu_hw.data import Float32Array, Int32Array
 from dmu_hw.errors import InputError, Problem
 
-Int32Array = NDArray[np.int32]
 MOST_GB = 8
 _BYTES = 4
 """Of a number in memory."""

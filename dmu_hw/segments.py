@@ -12,9 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from dmu_hw.data import BoolArray, Float32Array
+from dmu_hw.data import BoolArray, Float32Array, Int32Array
 
-Int32Array = NDArray[np.int32]
 MAPS = ("foreground", "centre")
 _CENTRE_PX = 16.0
 """What the centre map counts for beside the depth in the foreground: large objects are told apart by their outline,

@@ -16,10 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from dmu_hw.data import BoolArray, Float32Array
+from dmu_hw.data import BoolArray, Float32Array, Int32Array
 
 Float64Array = NDArray[np.float64]
-Int32Array = NDArray[np.int32]
 Cell = tuple[int, int]
 """Column and row of a cell of the plane; (0, 0) begins at the stage's origin."""
 Box = tuple[slice, slice]

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
+from dmu_hw.data import Int32Array
 from dmu_hw.errors import InputError, Problem
-from dmu_hw.physics.specimens.base import Int32Array
 from dmu_hw.physics.specimens.pictures import Pixels, pictures_in, read_picture, refusal
 
 

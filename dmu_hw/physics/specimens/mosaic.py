@@ -10,8 +10,8 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from dmu_hw.data import BoolArray
-from dmu_hw.physics.specimens.base import Float64Array, Int32Array, Scene, Window, object_number
+from dmu_hw.data import BoolArray, Int32Array
+from dmu_hw.physics.specimens.base import Float64Array, Scene, Window, object_number
 from dmu_hw.physics.specimens.pictures import SMALLEST_SIDE, Pixels
 
 _BLEND_PX = SMALLEST_SIDE / 2
