@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import os
 import signal
+import stat
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import IO, Any
 
 import pytest
 
+from dmu_hw import lock
 from dmu_hw.errors import InputError
 from dmu_hw.lock import held, rig_held
 from dmu_hw.rig import RigFile, load_rig
+from dmu_hw.state import machine_folder, state_folder
 
 HOLDER = """
 import sys, time
@@ -134,6 +137,78 @@ def test_a_port_by_another_name_is_the_same(rig_yaml: Callable[..., Path], tmp_p
 def test_two_devices_on_one_port_do_not_stand_in_each_others_way(rig_yaml: Callable[..., Path]) -> None:
     file = with_light(load_rig(rig_yaml()), port="COM3")
     file.parts["stage"] = file.parts["light"]
+    with rig_held(file):
+        pass
+
+
+# ---------------------------------------------------------------- many users of one computer
+
+
+def test_all_users_look_in_one_place(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.delenv("DMU_STATE")
+    found = set()
+    for user in ("anna", "ben"):
+        for variable in ("HOME", "USERPROFILE", "LOCALAPPDATA", "XDG_STATE_HOME", "TMPDIR"):
+            monkeypatch.setenv(variable, str(tmp_path / user))
+        found.add(machine_folder("locks"))
+    assert len(found) == 1
+    assert state_folder("hours") != machine_folder("hours")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="permissions are lists there")
+def test_what_one_user_makes_another_can_use(tmp_path: Path, rig_yaml: Callable[..., Path]) -> None:
+    before = os.umask(0o077)
+    try:
+        with rig_held(load_rig(rig_yaml())):
+            pass
+    finally:
+        os.umask(before)
+    folder = tmp_path / "state" / "locks"
+    assert [stat.S_IMODE(path.stat().st_mode) for path in (folder.parent, folder)] == [0o1777, 0o1777]
+    assert {stat.S_IMODE(path.stat().st_mode) for path in folder.iterdir()} == {0o666}
+
+
+def test_a_file_that_can_only_be_read_is_held_too(
+    rig_yaml: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with rig_held(load_rig(rig_yaml())):
+        pass
+
+    def refusing(path: Path, mode: str) -> IO[bytes]:
+        if mode == "r+b":
+            raise PermissionError(13, "Permission denied")
+        return open(path, mode)
+
+    monkeypatch.setattr(lock, "open", refusing, raising=False)
+    with (
+        rig_held(load_rig(rig_yaml())),
+        pytest.raises(InputError, match="is in use by another process"),
+        rig_held(load_rig(rig_yaml())),
+    ):
+        pass
+
+
+def test_another_user_is_named(rig_yaml: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    file = load_rig(rig_yaml())
+    monkeypatch.setattr("getpass.getuser", lambda: "anna")
+    with rig_held(file):
+        monkeypatch.setattr("getpass.getuser", lambda: "ben")
+        with pytest.raises(InputError, match=rf"in use by process {os.getpid()} of user anna since"), rig_held(file):
+            pass
+
+
+def test_a_file_that_is_not_to_be_had_says_what_helps(
+    rig_yaml: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refusing(_path: Path, _mode: str) -> IO[bytes]:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(lock, "open", refusing, raising=False)
+    with pytest.raises(InputError, match=r"to lock rig small: Permission denied; .*DMU_STATE"):
+        _hold(load_rig(rig_yaml()))
+
+
+def _hold(file: RigFile) -> None:
     with rig_held(file):
         pass
 
