@@ -72,15 +72,20 @@ class Image:
                         "datasets": [{"path": "0", "coordinateTransformations": transformations}],
                     }
                 ],
-                "omero": {"channels": channels, "rdefs": {"model": "greyscale"}},
+                "omero": {"channels": channels, "rdefs": {"model": "color" if self._coloured else "greyscale"}},
             }
         }
+
+    @property
+    def _coloured(self) -> bool:
+        """Patterns of one channel of the run are channels here, and none of them has a colour of its own."""
+        return 0 < len(self.channels) == len(set(self.waves_nm))
 
     def _waves(self, channel: int) -> dict[str, Any]:
         """Wavelengths in the words of OMERO, and the colour that goes with them."""
         excitation_nm, emission_nm = self.waves_nm[channel] if self.waves_nm else (None, None)
         told = {"excitationWave": excitation_nm, "emissionWave": emission_nm}
-        colour = {} if emission_nm is None else {"color": _colour(emission_nm)}
+        colour = {} if emission_nm is None or not self._coloured else {"color": _colour(emission_nm)}
         return {key: value for key, value in told.items() if value is not None} | colour
 
     def label_attributes(self) -> dict[str, Any]:
@@ -276,8 +281,8 @@ class Labels(Store):
 
 def _colour(wave_nm: float) -> str:
     """Roughly as the eye would see it."""
-    borders = ((490.0, "0000FF"), (570.0, "00FF00"), (600.0, "FFFF00"))
-    return next((colour for border_nm, colour in borders if wave_nm < border_nm), "FF0000")
+    borders = ((490.0, "0000FF"), (570.0, "00FF00"), (600.0, "FFFF00"), (650.0, "FF0000"))
+    return next((colour for border_nm, colour in borders if wave_nm < border_nm), "FF00FF")
 
 
 _OBJECTS = {"label": "objects", "window": {"start": 0.0, "end": 255.0}}

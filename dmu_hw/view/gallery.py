@@ -143,6 +143,8 @@ class _Gallery:
     def _title(self, shot: Shot) -> str:
         name = self.plan.shots.places[shot.position].name
         parts = [f"Field {shot.position}" + (f": {name}" if name else "")]
+        if shot.channel:
+            parts.append(shot.channel)
         if self.plan.times > 1:
             parts.append(f"time {shot.time}")
         if self.plan.planes > 1:
@@ -156,7 +158,8 @@ class _Gallery:
         if sample.began_s is not None:
             rows.append(("rig's clock", duration(sample.began_s)))
         if shot.position in self.dose_mj_cm2:
-            rows.append(("dose of the field", f"{digits(self.dose_mj_cm2[shot.position])} mJ/cm²"))
+            whose = f"dose in {shot.channel}" if shot.channel else "dose of the field"
+            rows.append((whose, f"{digits(self.dose_mj_cm2[shot.position])} mJ/cm²"))
         rows += [(_COUNTED[name], f"{count:,}") for name, count in sample.counts.items()]
         rows.append(("stores", f"*.ome.zarr/{shot.position}"))
         return tag("div", pairs(rows), class_="card")

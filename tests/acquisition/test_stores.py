@@ -172,6 +172,23 @@ def test_an_image_comes_back_as_it_was_described(tmp_path: Path) -> None:
     assert np.isnan(store.burst(0, 0, 2)).all()
 
 
+def test_channels_come_back_with_their_wavelengths_and_colours(tmp_path: Path) -> None:
+    what = "one", (1, 3, 1, 4, 5), "float32", 0.5, 2.0, 3.0, (1.0, 2.0, 3.0), ["DAPI", "x", "Cy5"], (0.0, 1.0)
+    image = Image(*what, waves_nm=((405.0, 450.0), (488.0, None), (None, 670.0)))
+    store = Store.create(tmp_path / "a.ome.zarr", [image], {})
+    assert store.image(0) == image
+    assert [store.channel(name) for name in image.channels] == [0, 1, 2]
+    assert store.has("Cy5")
+    assert not store.has("Cy3")
+    omero = store.attributes(0)["ome"]["omero"]
+    assert [channel["color"] for channel in omero["channels"]] == ["0000FF", "FFFFFF", "FF00FF"]
+    assert omero["rdefs"]["model"] == "color"
+    same = Image(*what, waves_nm=((405.0, 450.0),) * 3)
+    assert {channel["color"] for channel in same.attributes()["ome"]["omero"]["channels"]} == {"FFFFFF"}
+    pixels = ome_types.from_xml(tmp_path / "a.ome.zarr" / "OME" / "METADATA.ome.xml").images[0].pixels
+    assert [channel.emission_wavelength for channel in pixels.channels] == [450.0, None, 670.0]
+
+
 def test_chunks_know_their_place() -> None:
     assert chunk_place("3/0/c/7/0/5/0/0") == (3, 7, 5)
     for other in ("3/0/zarr.json", "3/time_ms/c/7/0/5", "3/1/c/7/0/5/0/0", "x/0/c/7/0/5/0/0", "3/0/c/7/0/5/0/0.bak"):

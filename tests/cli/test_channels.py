@@ -120,6 +120,15 @@ def test_channels_are_named_wherever_people_look(whole: RunFolder, tmp_path: Pat
     assert call("export", whole.path, tmp_path / "raw.ome.tif", "--what", "red-frames") == 0
 
 
+def test_napari_finds_both_colours_in_one_image(whole: RunFolder) -> None:
+    reader = pytest.importorskip("napari_ome_zarr")
+    path = str(whole.reconstruction)
+    ((data, about, kind),) = reader.napari_get_reader(path)(path)
+    assert (kind, about["channel_axis"]) == ("image", 1)
+    assert np.asarray(data[0]).shape == (1, 2, 1, 128, 128)
+    assert about["name"] == ["field 0: green", "field 0: red"]
+
+
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="nothing is killed so elsewhere")
 @pytest.mark.parametrize("shot", [3, *(pytest.param(shot, marks=pytest.mark.campaign) for shot in range(3))])
 def test_a_run_that_was_killed_goes_on_to_the_same_end(whole: RunFolder, rig: Path, tmp_path: Path, shot: int) -> None:
