@@ -142,6 +142,7 @@ class Table:
 def table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Table]:
     real: Any = rig_module._built
     monkeypatch.setattr("dmu_hw.spool._RESERVE_BYTES", 100)
+    monkeypatch.setattr("dmu_hw.guard._LOOK_S", 0.0)  # as often as possible, and as often in every run
 
     def make(stepping: str = "dmd", cut: Cut | None = None, *, colours: bool = False) -> Table:
         cut = cut or Cut()
