@@ -22,6 +22,7 @@ from dmu_hw.rig import Rig, load_rig
 
 sys.path.insert(0, str(Path(__file__).parent))
 from figures import Figure, keep, load
+from program import Dmu, Said, ended
 
 # the same examples in every CI run: what it finds can be found again, and what it passed, it passes
 settings.register_profile("ci", derandomize=True)
@@ -85,6 +86,20 @@ def small_rig(rig_yaml: Callable[..., Path]) -> Iterator[Callable[..., Rig]]:
     """Opens the small rig with some keys changed; closed when the test ends."""
     with ExitStack() as stack:
         yield lambda changes=None: stack.enter_context(Rig(load_rig(rig_yaml(changes))).opened())
+
+
+@pytest.fixture
+def dmu(capsys: pytest.CaptureFixture[str]) -> Dmu:
+    """Calls the program; whatever it does, it ends with a status and without a traceback."""
+
+    def call(*arguments: object) -> Said:
+        capsys.readouterr()
+        status = ended(*arguments)
+        said = capsys.readouterr()
+        assert "Traceback" not in said.err
+        return Said(status, said.out, said.err)
+
+    return call
 
 
 # ---------------------------------------------------------------- what campaigns measure

@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 import copy
-import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
-
-from dmu_hw.cli.main import main
 
 SMALL_RUN: dict[str, Any] = {
     "kind": "run",
@@ -25,43 +21,6 @@ SMALL_RUN: dict[str, Any] = {
     "positions": [{"x_um": 0.0, "y_um": 0.0}, {"x_um": 40.0, "y_um": 0.0}],
     "retries": 0,
 }
-
-
-@dataclass(frozen=True)
-class Said:
-    """What a command said and how it ended."""
-
-    status: int
-    out: str
-    err: str
-
-    @property
-    def told(self) -> dict[str, Any]:
-        """The one object on standard output."""
-        lines = self.out.splitlines()
-        assert len(lines) == 1, f"one line of JSON wanted, got {self.out!r}"
-        told = json.loads(lines[0])
-        assert told["status"] == self.status
-        return told  # type: ignore[no-any-return]
-
-
-Dmu = Callable[..., Said]
-
-
-@pytest.fixture
-def dmu(capsys: pytest.CaptureFixture[str]) -> Dmu:
-    """Calls the program; whatever it does, it ends with a status and without a traceback."""
-
-    def call(*arguments: object) -> Said:
-        capsys.readouterr()
-        with pytest.raises(SystemExit) as end:
-            main([str(argument) for argument in arguments])
-        said = capsys.readouterr()
-        assert "Traceback" not in said.err
-        assert end.value.code in (0, 1, 2, 3)
-        return Said(int(end.value.code), said.out, said.err)
-
-    return call
 
 
 @pytest.fixture

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shutil
 import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import Any
 
 import pytest
 from fakes import bench_of, bench_rig, lines_of, plan_of, run_plan
+from program import COMMAND
 
 from dmu_hw.loops import Loops
 from dmu_hw.omezarr import chunk_place
@@ -42,7 +42,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
     """A finished run with all that the command line makes; whoever changes it mends it."""
     folder = tmp_path_factory.mktemp("whole")
     (folder / "small.yaml").write_text(PROTOCOL)
-    command = [sys.executable, "-m", "dmu_hw.cli.main", "run", str(folder / "small.yaml"), "--out", str(folder)]
+    command = [*COMMAND, "run", str(folder / "small.yaml"), "--out", str(folder)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 0, done.stderr
     (path,) = (path for path in folder.iterdir() if path.is_dir())

@@ -18,8 +18,8 @@ import pytest
 import tifffile
 import yaml
 from fakes import bench_protocol, lines_of, picture, seen_exposure, seen_place
+from program import COMMAND, ended
 
-from dmu_hw.cli.main import main
 from dmu_hw.omezarr import Store
 from dmu_hw.runfolder import RunFolder
 from dmu_hw.spool import SpoolReader, segment_path
@@ -129,7 +129,7 @@ class Whole:
 
 def start(protocol: Path, out: Path) -> tuple[subprocess.Popen[bytes], RunFolder]:
     """`dmu run` in a process of its own, and its folder, once there is a journal in it."""
-    command = [sys.executable, "-m", "dmu_hw.cli.main", "run", str(protocol), "--out", str(out)]
+    command = [*COMMAND, "run", str(protocol), "--out", str(out)]
     child = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     while not (begun := list(out.glob("*/journal.jsonl"))):
         assert child.poll() is None, "the run ended before it began"
@@ -205,9 +205,7 @@ def kill_and_resume(whole: Whole, part: float, out: Path) -> str:
     stage = stage_of(run)
     if stage != "ended":
         assert verify(run).damage == []
-        with pytest.raises(SystemExit) as end:
-            main(["run", "--resume", str(run.path)])
-        assert end.value.code == 0
+        assert ended("run", "--resume", run.path) == 0
     wanted, found = stores(whole.run), stores(run)
     assert found.keys() == wanted.keys()
     assert all(np.array_equal(found[name], wanted[name], equal_nan=True) for name in wanted)

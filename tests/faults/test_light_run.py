@@ -7,7 +7,6 @@ import json
 import os
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -16,6 +15,7 @@ from typing import Any
 import pytest
 import yaml
 from lasers import WATCHDOG_MS, Laser, laser, posix
+from program import COMMAND
 
 pytestmark = posix
 LATE_S = 1.0
@@ -57,7 +57,7 @@ def started(device: Laser, tmp_path: Path, rig_yaml: Callable[..., Path]) -> Ite
         path = tmp_path / "run.yaml"
         time = {"loops": loops, "interval_s": 0.0}
         path.write_text(yaml.safe_dump({**RUN, "exposure_ms": exposure_ms, "time": time}))
-        command = [sys.executable, "-m", "dmu_hw.cli.main", "run", str(path), "--out", str(tmp_path / "runs"), "--json"]
+        command = [*COMMAND, "run", str(path), "--out", str(tmp_path / "runs"), "--json"]
         process = subprocess.Popen(command, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
         processes.append(process)
         return process

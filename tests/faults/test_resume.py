@@ -22,11 +22,11 @@ from typing import Any
 import numpy as np
 import pytest
 from fakes import bench_of, bench_protocol, lines_of
+from program import ended as dmu
 from zarr.core.array import Array
 
 from dmu_hw import spool as spool_module
 from dmu_hw.cli import acquire, finish, imaging
-from dmu_hw.cli.main import main
 from dmu_hw.cli.session import Session
 from dmu_hw.errors import RunError
 from dmu_hw.files import write_whole
@@ -44,12 +44,6 @@ RUN: dict[str, Any] = {
     "retries": 0,
     "budget": {"dose_mj_cm2": 1e9},
 }
-
-
-def dmu(*arguments: object) -> int:
-    with pytest.raises(SystemExit) as end:
-        main([str(argument) for argument in arguments])
-    return int(end.value.code or 0)
 
 
 def pixels(run: RunFolder) -> dict[str, Any]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import subprocess
@@ -16,11 +15,11 @@ from typing import Any
 
 import pytest
 from fakes import bench_of, bench_protocol, bench_rig, lines_of, plan_of, spooling
+from program import Dmu
 
 from dmu_hw import patience
 from dmu_hw import saver as saver_module
 from dmu_hw import spool as spool_module
-from dmu_hw.cli.main import main
 from dmu_hw.data import Burst
 from dmu_hw.engine import Engine
 from dmu_hw.errors import InputError, RunError
@@ -203,7 +202,7 @@ def test_a_run_without_a_place_is_refused(tmp_path: Path, monkeypatch: pytest.Mo
 
 
 def test_a_disk_that_others_fill_ends_a_run_that_can_be_resumed(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dmu: Dmu
 ) -> None:
     """Before it is full; with room again the run comes to its end."""
     monkeypatch.setattr("dmu_hw.room._LOOK_S", 0.0)
@@ -218,7 +217,7 @@ def test_a_disk_that_others_fill_ends_a_run_that_can_be_resumed(
     protocol = bench_protocol(tmp_path, time={"loops": 20})
     with monkeypatch.context() as patch:
         patch.setattr(shutil, "disk_usage", filling)
-        said = ended(capsys, "run", protocol, "--out", tmp_path / "runs")
+        said = dmu("run", protocol, "--out", tmp_path / "runs", "--json").told
     assert said["status"] == 1
     assert "are left on the disk, the rest of the run needs" in said["problems"][0]
     run = RunFolder(Path(said["run"]))
@@ -227,13 +226,5 @@ def test_a_disk_that_others_fill_ends_a_run_that_can_be_resumed(
     assert 0 < findings.frames < 80
     assert not run.manifest.exists()
     assert real(tmp_path).free > 10**9
-    said = ended(capsys, "run", "--resume", run.path)
+    said = dmu("run", "--resume", run.path, "--json").told
     assert (said["status"], said["complete"], said["counts"]["saved"]) == (0, True, 80)
-
-
-def ended(capsys: pytest.CaptureFixture[str], *arguments: object) -> dict[str, Any]:
-    capsys.readouterr()
-    with pytest.raises(SystemExit):
-        main([str(argument) for argument in (*arguments, "--json")])
-    content: dict[str, Any] = json.loads(capsys.readouterr().out)
-    return content

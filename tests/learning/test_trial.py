@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 import pytest
 import yaml
+from program import Dmu
 
 import dmu_hw.trial
 from dmu_hw.bundle import Bundle
-from dmu_hw.cli.main import main
 from dmu_hw.course import Course
 from dmu_hw.lesson import Lesson
 from dmu_hw.models.lattice import Settings as Lattice
@@ -123,17 +123,12 @@ def test_no_bundle_of_what_no_mirror_can_show(
     assert len(np.unique(shown)) > 2
 
 
-def test_dmu_train_leaves_no_bundle_of_it_either(
-    small: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_dmu_train_leaves_no_bundle_of_it_either(small: Any, tmp_path: Path, dmu: Dmu) -> None:
     lesson = small.lesson({"binarisation": "soft", "thresholded": False}, SHORT)
     path = tmp_path / "lesson.yaml"
     path.write_text(yaml.safe_dump(config_of(small, lesson)))
-    with pytest.raises(SystemExit) as end:
-        main(["train", str(path), "--out", str(tmp_path / "out"), "--json"])
-    said = capsys.readouterr()
-    assert end.value.code == 0
-    assert json.loads(said.out)["bundle"] is None
+    said = dmu("train", path, "--out", tmp_path / "out", "--json")
+    assert said.told["bundle"] is None
     assert "no mirror can show these patterns" in said.err
     assert not list(tmp_path.rglob("*.dmu"))
     assert len(list(tmp_path.rglob("checkpoint.safetensors"))) == 1

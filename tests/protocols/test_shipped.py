@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from program import ended
 
 from dmu_hw.cli.check import schema_of
 from dmu_hw.cli.compare import read_contest
 from dmu_hw.cli.learn import read_course
-from dmu_hw.cli.main import main
 from dmu_hw.cli.session import open_session
 from dmu_hw.cli.sweep import read_sweep
 from dmu_hw.drivers.simulated.light import Light
@@ -63,9 +63,7 @@ def test_a_shipped_protocol_plans_and_dry_runs(
     assert plan.price.bursts == sum(shot.role == "patterns" for shot in plan.shots)
     assert plan.shots[-1].index == len(plan.shots) - 1
     for command in ("plan", "check"):
-        with pytest.raises(SystemExit) as end:
-            main([command, "--json", str(path)])
-        assert end.value.code == 0
+        assert ended(command, "--json", str(path)) == 0
         assert json.loads(capsys.readouterr().out)["status"] == 0
 
 
@@ -84,9 +82,7 @@ def test_a_shipped_comparison_is_sound_and_dry_runs(
     folder = tmp_path / asked.contest.name / "trials"
     folder.mkdir(parents=True)
     keep(Record.now(asked.jobs[0], {}, None, 10.0), folder)
-    with pytest.raises(SystemExit) as end:
-        main(["compare", "--dry-run", "--json", "--out", str(tmp_path), str(path)])
-    assert end.value.code == 0
+    assert ended("compare", "--dry-run", "--json", "--out", str(tmp_path), str(path)) == 0
     told = json.loads(capsys.readouterr().out)
     assert (told["kept"], told["left"]) == (1, len(asked.jobs) - 1)
     assert told["seconds_left"] > 0
@@ -100,9 +96,7 @@ def test_a_shipped_sweep_expands_and_dry_runs(
     sweep, expansion = read_sweep(path)
     assert len({job.key for job in expansion.jobs}) == sweep.count - expansion.left_out_count > 1
     monkeypatch.setattr("dmu_hw.cli.sweep._probed_s", lambda *_: 6.0)  # minutes on a busy computer
-    with pytest.raises(SystemExit) as end:
-        main(["sweep", "--dry-run", "--json", "--out", str(tmp_path), str(path)])
-    assert end.value.code == 0
+    assert ended("sweep", "--dry-run", "--json", "--out", str(tmp_path), str(path)) == 0
     told = json.loads(capsys.readouterr().out)
     assert (told["trials"], told["left"]) == (len(expansion.jobs), len(expansion.jobs))
     assert list(tmp_path.iterdir()) == []

@@ -17,8 +17,8 @@ import numpy as np
 import pytest
 import yaml
 from PIL import Image
+from program import ended
 
-from dmu_hw.cli.main import main
 from dmu_hw.cli.session import open_session
 from dmu_hw.omezarr import Store
 from dmu_hw.plan import Plan
@@ -91,9 +91,7 @@ def image(tmp_path: Path, rig_yaml: Callable[..., Path]) -> Imaging:
         rig_yaml({"connections.world.faults": faults or []})
         path = tmp_path / "run.yaml"
         path.write_text(HOSTILE + yaml.safe_dump(copy.deepcopy(PROTOCOL | dict(changes or {})), sort_keys=False))
-        with pytest.raises(SystemExit) as end:
-            main(["run", str(path), "--out", str(tmp_path / "runs"), "--json"])
-        assert end.value.code == (3 if faults else 0)
+        assert ended("run", path, "--out", tmp_path / "runs", "--json") == (3 if faults else 0)
         folder = RunFolder(max((tmp_path / "runs").iterdir()))
         return Finished(folder, open_session(path).plan, folder.read_manifest())
 
