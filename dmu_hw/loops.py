@@ -127,10 +127,14 @@ class Loops:
         return self.places // self._of_a_visit
 
     @property
+    def standing(self) -> tuple[Axis, ...]:
+        """The loops that run while the stage stands: those of one visit."""
+        count = next(n for n, axis in enumerate(reversed(self.order)) if axis not in ("z", "channel"))
+        return self.order[len(self.order) - count :]
+
+    @property
     def _of_a_visit(self) -> int:
-        """Places of the loops that run while the stage stands."""
-        standing = next(n for n, axis in enumerate(reversed(self.order)) if axis not in ("z", "channel"))
-        return prod(self.size(axis) for axis in self.order[len(self.order) - standing :])
+        return prod(self.size(axis) for axis in self.standing)
 
     def series(self, stop: Stop) -> int:
         """Which time series a burst belongs to: there is one for each turn of the loops outside of time."""

@@ -160,9 +160,17 @@ class Pricing:
             return 0.0
         ways_s = 2 * self._refocus_s(0.0, autofocus.offsets_um()[-1])
         ways_s += (autofocus.planes - 1) * self._refocus_s(0.0, autofocus.step_um)
-        first, own = self.shots.loops.channels[0], self.focus_take.channel
-        ways_s += self._switch_s(first, own) + self._switch_s(own, first)
+        ways_s += self._switches_of_a_search_s(self.focus_take.channel)
         return ways_s + autofocus.planes * self.focus_take.burst_ms / 1e3
+
+    def _switches_of_a_search_s(self, own: str) -> float:
+        """Beside those that there are without it: from the channel before it, and on to the one that follows."""
+        loops = self.shots.loops
+        pairs = [(name, name) for name in loops.channels]
+        if "channel" in loops.standing:
+            pairs = [(loops.channels[-1], loops.channels[0])]
+        more_s = [self._switch_s(a, own) + self._switch_s(own, b) - self._switch_s(a, b) for a, b in pairs]
+        return sum(more_s) / len(more_s)
 
     def _axes(self) -> tuple[tuple[Axis, ...], tuple[Axis, ...]]:
         """The loops outside of time, and those inside of it."""

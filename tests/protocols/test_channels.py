@@ -330,10 +330,13 @@ ORDERS = [
 ]
 
 
-@pytest.mark.parametrize("order", ORDERS)
-def test_the_price_is_what_the_run_takes(write: Write, tmp_path: Path, order: str) -> None:
+@pytest.mark.parametrize(("order", "focus"), [*((order, None) for order in ORDERS), (ORDERS[0], "red")])
+def test_the_price_is_what_the_run_takes(write: Write, tmp_path: Path, order: str, focus: str | None) -> None:
     """Ways, filters, shutter and light; only where the wheel stands at first nobody knows: it is taken to be far."""
-    session = plan_of(write, {"devices.filter.switch_ms": 40.0}, order=order, references={"plain": True}, **PLACES)
+    more: dict[str, Any] = {"references": {"plain": True}}
+    if focus:
+        more["autofocus"] = {"range_um": 2.0, "step_um": 1.0, "channel": focus}
+    session = plan_of(write, {"devices.filter.switch_ms": 40.0}, order=order, **more, **PLACES)
     plan, rig = session.plan, session.rig
     with rig.opened():
         journal = Journal(tmp_path / "journal.jsonl")
@@ -346,7 +349,8 @@ def test_the_price_is_what_the_run_takes(write: Write, tmp_path: Path, order: st
     assert counts.saved == plan.price.frames == sum(plan.take_of(shot).stack.count for shot in plan.shots)
     assert counts.dose_mj_cm2 == {n: pytest.approx(plan.price.dose_per_field_mj_cm2) for n in range(2)}
     assert counts.light_on_ms == pytest.approx(1e3 * plan.price.light_on_s)
-    assert time_s == pytest.approx(plan.price.time_s - 0.04, abs=2e-3 * len(plan.shots))
+    first_s = 0.04 if focus is None else 0.0  # a search in red before all else turns the wheel there and back
+    assert time_s == pytest.approx(plan.price.time_s - first_s, abs=2e-3 * (len(plan.shots) + plan.price.focus_bursts))
 
 
 def test_turning_the_wheel_less_often_takes_less_time(write: Write) -> None:
