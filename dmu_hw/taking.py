@@ -51,7 +51,6 @@ class Taking:
         self.light = asked.channel.light
         self.rig = rig
         self.objections = objections
-        self.refuse = objections.refuse
         self.first_place = first_place
         self.frames = 0
         """How many places it has."""
@@ -62,6 +61,11 @@ class Taking:
     def part(self, roi: Roi) -> Part:
         self._check_light()
         return Part(self.asked.channel, self.protocol, self.stack, self._takes(roi))
+
+    def refuse(self, key: str, what: str) -> None:
+        """Of a key that all channels share it says in which one."""
+        shared = self.asked.name and not key.startswith(self.asked.key)
+        self.objections.refuse(key, f"channel {self.asked.name}: {what}" if shared else what)
 
     def refuse_own(self, key: str, what: str) -> None:
         """Of a key that each channel has of its own."""
