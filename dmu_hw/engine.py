@@ -83,6 +83,9 @@ class Engine:
         pace.elapsed(self.elapsed_ms)
         self.spool.journal.add("started", zero_ms=pace.zero_ms + self.spool.offset_ms)
         self.spool.journal.add("guarded", **guarded(self.plan, self.rig))
+        for name, part in self.plan.parts.items():
+            if part.channel.name:
+                self.spool.journal.add("channel", channel=name, means=part.channel.as_json())
         with self.saver, ExitStack() as ending:
             ending.callback(self.ledger.give_back)
             ending.callback(guard.off)

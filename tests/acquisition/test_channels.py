@@ -51,6 +51,11 @@ def test_each_channel_has_its_light_through_its_filter(tmp_path: Path, stepping:
     assert (counts.expected, counts.saved, counts.missing) == (10, 10, 0)
     check_dark(bench)
     assert lines_of(run, "guarded")[0]["watchdogs_ms"] == {"light": 300.0, "light_561": 200.0}
+    assert {line["channel"]: line["means"]["light"] for line in lines_of(run, "channel")} == {
+        "green": "light",
+        "red": "light_561",
+    }
+    assert [line["channel"] for line in lines_of(run, "light")] == ["green", "red"] * 2
 
 
 def test_the_wheel_turns_once_where_channels_are_the_outermost_loop(tmp_path: Path) -> None:
