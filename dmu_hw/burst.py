@@ -6,6 +6,7 @@ from collections import deque
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 
@@ -22,6 +23,7 @@ from dmu_hw.rig import Rig
 _REMEMBERED_FRAMES = 1000
 REPEATED = "the camera gave an earlier frame once more"
 """Why a frame is missing that is a duplicate of another."""
+RestsOn = Literal["light", "program", "dmd", "counts"]
 _HEED_MS = 10.0
 _SLACK_MS = 1000.0
 
@@ -68,9 +70,19 @@ class BurstTaker:
         return burst
 
     @property
+    def rests_on(self) -> RestsOn:
+        """What spoke for the order of the last burst: its light, if it could; this program, that showed each pattern
+        by itself; what the DMD tells, which may be a lie; or no more than counts and times."""
+        if self.verdict is not None and self.verdict.said == "proven":
+            return "light"
+        if self.rig.settings.stepping == "software":
+            return "program"
+        return "dmd" if self.read_back else "counts"
+
+    @property
     def proven(self) -> bool:
-        """Whether anything but counts and times spoke for the order of the last burst: its light, or the DMD itself."""
-        return self.read_back or (self.verdict is not None and self.verdict.said == "proven")
+        """Whether anything but counts and times spoke for the order of the last burst."""
+        return self.rests_on != "counts"
 
     # ---------------------------------------------------------------- the three ways of stepping
 

@@ -176,7 +176,7 @@ class Engine:
             self.counts.retaken_bursts += attempt > 0
             self.counts.light_on_ms += take.burst_ms
             burst = self._expose(taker, shot, take)
-            self._note_taken(shot, attempt, burst, taker.verdict)
+            self._note_taken(shot, attempt, burst, taker)
             if burst.complete:
                 break
         assert burst is not None  # noqa: S101 - there is one attempt at least
@@ -193,15 +193,17 @@ class Engine:
             kept = self.plan.protocol.retries * take.dose_mj_cm2 if shot.position == before.position else 0.0
             self.ledger.expect(shot, self.plan.take_of(shot), kept)
 
-    def _note_taken(self, shot: Shot, attempt: int, burst: Burst, verdict: Verdict | None) -> None:
+    def _note_taken(self, shot: Shot, attempt: int, burst: Burst, taker: BurstTaker) -> None:
         """What came of the light, and what a simulated world needs to know when the run is resumed."""
         received, at_ms = len(burst.frames), self.rig.clock.now_ms()
         duplicates = sum(missing.reason == REPEATED for missing in burst.missing)
         self.counts.received += received
         self.counts.duplicates += duplicates
         facts: dict[str, Any] = {"attempt": attempt, "received": received, "duplicates": duplicates}
-        if verdict is not None:
-            facts["proof"] = verdict.as_json()
+        if burst.frames:
+            facts["rests_on"] = taker.rests_on
+        if taker.verdict is not None:
+            facts["proof"] = taker.verdict.as_json()
         self.spool.journal.add("taken", shot=shot.index, **facts, at_ms=at_ms + self.spool.offset_ms, **self.memory())
 
     def _note_lateness(self, shot: Shot, late_ms: float) -> None:

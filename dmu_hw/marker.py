@@ -23,7 +23,7 @@ _LEAST_CELLS = 16
 """Fewer of a pattern cannot tell it: rather cells of single pixels, though blur reaches into them."""
 _MOST_EXCHANGE = 0.05
 """Where blur carries more than this from cell to cell, cells are larger."""
-_MOST_DARK = 1024
+_MOST_DARK = 3072
 _FREQUENCIES = 4000
 
 
@@ -90,12 +90,19 @@ class Marker:
 
     @cached_property
     def judged(self) -> NDArray[np.int64]:
-        """Places, in the flattened frame, of the camera pixels that are looked at: all that show a pattern, and of the
-        dark ones no more than are needed."""
+        """Places, in the flattened frame, of the camera pixels that are looked at, pattern after pattern: those that
+        show one; where there is but one, also of dark ones no more than are needed."""
         flat, count = self.codes.ravel(), self.stack.count
-        dark = np.flatnonzero(flat == count)
-        spread = dark[np.linspace(0, len(dark) - 1, min(_MOST_DARK, len(dark))).astype(np.int64)]
-        return np.sort(np.concatenate([np.flatnonzero(flat < count), spread]))
+        order = np.argsort(flat, kind="stable")
+        lit, dark = np.split(order, [np.count_nonzero(flat < count)])
+        if count > 1:
+            return lit
+        return np.concatenate([lit, dark[np.linspace(0, len(dark) - 1, min(_MOST_DARK, len(dark))).astype(np.int64)]])
+
+    @cached_property
+    def shown(self) -> NDArray[np.int64]:
+        """What they show."""
+        return self.codes.ravel()[self.judged].astype(np.int64)
 
     @cached_property
     def beside(self) -> NDArray[np.int64]:
@@ -105,6 +112,11 @@ class Marker:
         sides = ((0, 1), (0, -1), (1, 0), (-1, 0))
         places = [np.clip(y + dy, 0, rows - 1) * columns + np.clip(x + dx, 0, columns - 1) for dy, dx in sides]
         return np.stack(places)
+
+    @cached_property
+    def shown_beside(self) -> NDArray[np.int64]:
+        """What their neighbours show."""
+        return self.codes.ravel()[self.beside].astype(np.int64)
 
     @property
     def pixels_a_pattern(self) -> int:
@@ -132,14 +144,13 @@ class Marker:
 
 
 def drawn_codes(stack: PatternStack, shape: tuple[int, int], cell: int = 1, lit: float | None = None) -> Int32Array:
-    """Each pattern has as many cells of `cell`×`cell` pixels as every other, up to one; some are dark."""
+    """Each pattern has as many cells of `cell`×`cell` pixels as every other, up to one; what is left is dark."""
     rows, columns = -(-shape[0] // cell), -(-shape[1] // cell)
     cells, count = rows * columns, stack.count
     if lit is None:
-        # dark cells are as many as those of a pattern: they tell memory with other patterns; a single one needs few
+        # patterns are told from one another; one that is alone, from the dark around it
         enough = max(CELLS_A_PATTERN, PIXELS_A_PATTERN // cell**2)
-        share = count / (count + 1) if count > 1 else 0.25
-        wanted = max(count, min(count * enough, int(share * cells)))
+        wanted = max(count, min(count * enough, cells if count > 1 else cells // 4))
     else:
         wanted = min(max(count, round(lit * cells)), cells - 1)
     codes = np.full(cells, count, dtype=np.int32)

@@ -1,9 +1,13 @@
 """Does the light of a burst say that every frame saw its pattern? One verdict a burst, from its marker frame.
 
-In the camera pixels where the marker showed pattern t it must equal frame t. How far it may be from it is known:
-photons and reading, and the model's own errors, which all grow with what there is to see (blur across the borders of
-pixels, drift, bleaching, registration) and are scaled to the burst itself. Each rival, the frame of another pattern or
-the dark, is judged by the same measure: the slot is told if the rival fits worse by a margin that noise does not reach.
+Where the marker shows pattern t (slot t) it must be what frame t is there. Every other explanation is a rival, and
+their log-likelihoods are compared: slot t shows what frame r is, or the light of none of the frames. A fault is a set
+of such rivals: two patterns swapped, all shifted, the marker never shown. A burst is refuted if a fault explains its
+marker better, and proven if every fault explains it worse.
+
+What is not known of a pixel is part of its variance: noise, and the model's own errors (drift, bleaching, blur across
+borders), which grow with what there is to see. Frames are noisy too: what they differ by is believed only as far as
+noise does not explain it, so that all rivals are equal where there is nothing to see.
 """
 
 from __future__ import annotations
@@ -16,36 +20,31 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dmu_hw.data import Uint16Array
-from dmu_hw.marker import Marker
+from dmu_hw.marker import Marker, Readings
 
-Array = NDArray[np.float64]
+Array = NDArray[np.float32]
 Codes = NDArray[np.int64]
 Said = Literal["proven", "refuted", "undecided"]
-NEEDED = 25.0
-"""By how much χ² of a rival must be worse: noise alone does that once in three million."""
-SIGMAS = 5.0
-_CAP = 9.0
-"""No pixel says more than this: hot pixels and other oddities have one voice each."""
-_PATTERNS, _NEIGHBOURS, _SIGNAL, _BORDER_PX = 0.25, 0.12, 0.02, 0.3
-"""Errors of the model: as a part of what patterns differ by in a pixel, of what neighbours differ by, of the signal;
-and how far a border of pixels may lie from where it is believed, in object pixels."""
-_SCALES = (2.0, 1.0, 0.5, 0.25, 0.12, 0.06)
-"""What there may be of these errors in a burst that agrees that badly, or well."""
-_AT_ONCE, _AGED = 0.15, 2.0
-"""What drift and bleaching do grows from frame to frame: the variance of a frame that the marker follows at once, and
-what comes to it over a whole burst, times the square of its age; in proportion to their mean."""
-_REFUTED = -1.5
-"""By how much of what is needed a rival must fit better: the model's errors are not only noise."""
-_ODD_SLOT, _ODD_TWIN, _ODD_BURST = 0.6, 0.25, 0.25
-"""Part of the distance to a rival that a frame may not miss the marker by; one that equals another frame, as a repeated
-one does; and all frames together."""
-_TWIN = 1.5
-"""χ² a pixel up to which two frames are the same but for noise."""
-_FEW_CELLS, _DARKEST = 32, 0.1
-_LEAST_ODD, _NOISIER = 15.0, 0.3
-"""χ² that is never odd, and by how much a camera may be noisier than it is believed to be."""
-_TELLING, _LEAST_VOTES, _MOST_AGAINST = 4.0, 20, 0.15
-"""χ² between lit and dark from which a pixel has a vote, how many must have one, and what part may be against."""
+REFUTED, PROVEN = 14.0, 10.0
+"""Log-likelihood by which a fault must explain the light better, or worse…"""
+_REFUTED_SIGMAS, _PROVEN_SIGMAS = 3.0, 4.0
+"""…beyond so many sigmas of mere noise."""
+_HEAVY = 4.0
+"""Degrees of freedom of Student's distribution: single odd pixels (hot ones, dust) have little to say."""
+_MODEL = (0.02, 0.08, 0.3)
+"""Variance of the model's errors, in those of the contrast between patterns; which it is, the burst tells."""
+_AT_ONCE = 0.2
+"""Part of it that the frame right before the marker has; the rest grows with the square of the time between."""
+_SIGNAL, _BORDER_PX = 0.05, 0.3
+"""Error of the signal, as a part of it; and of where borders of pixels lie, in object pixels."""
+_PRIOR = 2.0
+"""Contrast of the whole field counts as so many frames of each pixel's own."""
+_ASTRAY, _STRAYS, _STRAYS_SHARE, _STRAYS_DARK = 16.0, 4, 0.1, 0.015
+"""χ² from which a pixel is astray; how many of a slot may be, and what part; what part if its frame looks dark."""
+_RISEN, _LEAST_RISEN, _MANY_RISEN = 6.0, 3, 8
+"""Sigmas over the darkest frame from which a pixel is lit; how many a frame needs, and has usually."""
+_DARKEST, _BACKGROUND = 0.1, 2.5
+"""Part of a field that is taken for background; and by how much that may vary over the field."""
 _BLEACHED, _BRIGHTENED = 0.3, -0.05
 """Light that a burst may lose, and gain, from its first frame to its last."""
 
@@ -58,214 +57,271 @@ class Verdict:
     why: str
     """Empty if it is proven."""
     told: float
-    """How well the worst told rival is told, in units of what is needed: above 1 is proven."""
-    missed: float
-    """χ² a pixel of the slot that misses the marker by most; about 1 where all is well."""
+    """How well the fault that is told worst is told, in units of what is needed: above 1 is proven."""
+    astray: float
+    """Largest part of a slot's pixels that are not at all what their frame says."""
 
     def as_json(self) -> dict[str, Any]:
-        return {"said": self.said, "why": self.why, "told": round(self.told, 3), "missed": round(self.missed, 3)}
+        return {"said": self.said, "why": self.why, "told": round(self.told, 3), "astray": round(self.astray, 3)}
 
 
 def judge(marker: Marker, frames: Mapping[int, Uint16Array], pixels: Uint16Array) -> Verdict:
     """Judge the frames of a burst, by pattern, against the frame of its marker; some may be missing."""
     if not frames:
         return Verdict("undecided", "no frame came", 0.0, 0.0)
-    return _verdict(_Fit.of(marker, frames, pixels), sorted(frames))
+    scene = _Scene.of(marker, frames, pixels)
+    if np.bincount(scene.slot, minlength=len(scene.names)).min() == 0:
+        return Verdict("undecided", "the marker has no pixels for some of the patterns", 0.0, 0.0)
+    return _verdict(_Evidence.of(scene), scene.names)
 
 
-@dataclass(frozen=True, eq=False)
-class _Fit:
-    """How frames, and the dark behind them, fit the marker in the pixels of each slot."""
-
-    cells: Array
-    """Camera pixels of each slot."""
-    misfit: Array
-    """χ² of (slot, rival)."""
-    distance: Array
-    """χ² between the frame of a slot and a rival."""
-    noise: Array
-    """Sum over a slot's pixels of (noise / all errors)²."""
-    against: float
-    """Part of the pixels, of those where lit and dark differ, that look dark where they should be lit, or lit where
-    they should be dark: the lesser of the two."""
-
-    @classmethod
-    def of(cls, marker: Marker, frames: Mapping[int, Uint16Array], pixels: Uint16Array) -> _Fit:
-        patterns, count = sorted(frames), marker.stack.count
-        place = np.full(count + 1, -1)
-        place[[*patterns, count]] = np.arange(len(patterns) + 1)
-        slots = place[marker.codes.ravel()]
-        """Slot of each pixel of the camera; -1 where its frame is missing."""
-        codes = slots[marker.judged]
-        flat = [frames[pattern].ravel() for pattern in patterns]
-        light, beside = (
-            np.stack([values[where] for values in flat]).astype(np.float64) - marker.readings.offset_adu
-            for where in (marker.judged, marker.beside)
-        )
-        seen = pixels.ravel()[marker.judged].astype(np.float64) - marker.readings.offset_adu
-        dark, spread = _dark(marker, codes, light, seen)
-        rivals, around = (np.concatenate([values, np.full_like(values[:1], dark)]) for values in (light, beside))
-        ages = np.append((count - np.array(patterns)) / count, 0.0)
-        scene = _Scene.of(marker, codes, slots[marker.beside], rivals, around, ages, spread)
-        left = 1 - ages * scene.bleaching(ages, seen)
-        errors = (seen - scene.border - rivals * left[:, None]) ** 2
-        # the dark is a number, frames are noisy: else it would be nearer to the marker where there is nothing to see
-        errors[-1] += np.where(codes < len(light), scene.noise / 2, 0.0)
-        scale = scene.scale(errors)
-        variance = scene.noise + scale * scene.model
-
-        def summed(values: Array) -> Array:
-            return np.array([np.bincount(codes[codes >= 0], value[codes >= 0], len(rivals)) for value in values]).T
-
-        return cls(
-            np.bincount(codes[codes >= 0], minlength=len(rivals)).astype(float),
-            summed(np.minimum(errors / variance, _CAP)),
-            summed(np.minimum((rivals - scene.own) ** 2 / variance, _CAP)),
-            summed((scene.noise / variance)[None] ** 2)[:, 0],
-            _against(codes == len(light), seen - scene.border, scene.own, light.mean(axis=0), dark, variance),
-        )
+# ---------------------------------------------------------------- what is seen
 
 
 @dataclass(frozen=True, eq=False)
 class _Scene:
-    """What is expected of the marker in each camera pixel, and how far it may be from that."""
+    """Frames and marker in the pixels that are judged, slot after slot, and what is believed of each pixel."""
 
-    codes: Codes
-    own: Array
-    """What the frame of the pixel's own slot says."""
-    border: Array
-    """What blur across borders to other slots adds."""
+    names: list[str]
+    frames: int
+    """How many of them are frames; what is over is the dark."""
+    starts: Codes
+    """Where the pixels of each slot begin."""
+    slot: Codes
+    rows: Array
+    """(frame, pixel): light over the offset, bleached as at the time of the marker."""
+    seen: Array
+    """The marker's, without what blur brings across borders."""
     noise: Array
-    model: Array
-    """Variances."""
+    contrast: Array
+    """Variances of a frame's light: by noise, and from pattern to pattern."""
+    signal: Array
+    """What is brighter than the background."""
+    error: Array
+    """Variance of what blur and bleaching do."""
+    age: Array
+    """How much more or less the model may be wrong, by the time between frame and marker."""
+    telling: Array
+    """1 in pixels that can tell, else 0."""
 
     @classmethod
-    def of(
-        cls, marker: Marker, codes: Codes, sides: Codes, rivals: Array, around: Array, ages: Array, spread: float
-    ) -> _Scene:
-        """`sides` are the codes of the neighbours, (side, pixel), and `around` what each rival says there."""
-        readings, lit, light = marker.readings, codes < len(rivals) - 1, rivals[:-1]
-        own = _of(rivals, codes)
-        border, blurred, nearby = np.zeros_like(own), np.zeros_like(own), np.zeros_like(own)
-        brightest = light.mean(axis=0)
-        for side, other in enumerate(sides):
-            beside = around[:, side]
-            differ = (_of(rivals, other) + _of(beside, other) - own - _of(beside, codes)) / 2
-            differ[(other == codes) | (other < 0)] = 0.0
-            border += marker.exchange * differ
-            blurred += ((marker.exchange / 2 + _BORDER_PX / marker.stack.camera_pixel) * differ) ** 2
-            nearby = np.maximum(nearby, (_of(beside, codes) - own) ** 2)
-            brightest = np.maximum(brightest, beside[:-1].mean(axis=0))
-        leaked = readings.leakage * light.mean(axis=0) / marker.stack.masks.mean()
-        noise = readings.gain_adu_per_e * np.maximum(own + border, 0.0) + readings.read_variance
-        model = (
-            (_SIGNAL * np.maximum(own, brightest)) ** 2 + blurred + (0.3 * readings.dark_adu) ** 2 + (1.5 * leaked) ** 2
+    def of(cls, marker: Marker, frames: Mapping[int, Uint16Array], pixels: Uint16Array) -> _Scene:
+        patterns, count, readings = sorted(frames), marker.stack.count, marker.readings
+        offset = np.float32(readings.offset_adu)
+        full = np.stack([frames[pattern].ravel() for pattern in patterns]).astype(np.float32) - offset
+        shown = pixels.ravel().astype(np.float32) - offset
+        at, slot, sides, beside = marker.judged, marker.shown, marker.beside, marker.shown_beside
+        if len(patterns) < count:
+            slot, beside = _renumbered(patterns, count, slot), _renumbered(patterns, count, beside)
+            kept = slot >= 0
+            at, slot, sides, beside = at[kept], slot[kept], sides[:, kept], beside[:, kept]
+        names = [f"pattern {pattern}" for pattern in patterns]
+        telling: Array = np.ones(1, dtype=np.float32)
+        lit = np.zeros(0, dtype=np.float32)
+        if count == 1:
+            full, lit = _with_dark(full[0], shown, shown[at[slot == 1]], readings)
+            telling, names = lit[at], [*names, "the dark"]
+        rows = full[:, at]
+        own = rows[slot, np.arange(len(at))]
+        border, blurred = _borders(marker, full, own, (at, slot), (sides, beside))
+        seen = shown[at] - border
+        mean = rows.mean(axis=0)
+        signal = np.maximum(mean - np.quantile(mean, _DARKEST), 0.0).astype(np.float32)
+        noise = _noise(readings, mean)
+        contrast = _contrast(rows, mean, noise) if count > 1 else telling * rows.var(axis=0, ddof=1)
+        noise = noise + np.float32(readings.gain_adu_per_e) * np.sqrt(contrast)
+        ages = np.array([(count - pattern) / count for pattern in patterns] if count > 1 else [0, 0], dtype=np.float32)
+        weight = 1 / (noise + 0.1 * contrast + (_SIGNAL * signal) ** 2)
+        left = (1 - _lost(seen - own, ages[slot] * own, weight) * ages).astype(np.float32)
+        return cls(
+            names,
+            len(patterns),
+            np.searchsorted(slot, np.arange(len(full))),
+            slot,
+            rows * left[:, None],
+            seen,
+            noise,
+            contrast,
+            signal,
+            blurred + (_SIGNAL * signal) ** 2,
+            (_AT_ONCE + 3 * (1 - _AT_ONCE) * ages**2)[slot],
+            telling,
         )
-        seen = (_PATTERNS * _contrast(light, own)) ** 2 + _NEIGHBOURS**2 * nearby
-        grown = _AT_ONCE + _AGED * ages**2
-        seen *= (grown / grown[:-1].mean())[codes]
-        noise *= 1.0 + lit
-        noise += np.where(lit, 0.0, spread**2 + readings.hot_variance)
-        return cls(codes, own, border, noise, model + np.where(lit, seen, 0.0))
-
-    def bleaching(self, ages: Array, seen: Array) -> float:
-        """Part of the light that was lost in the whole burst, so that frames agree best."""
-        missed, aged = seen - self.own - self.border, ages[self.codes] * self.own
-        weight = np.where(self.codes < 0, 0.0, 1 / (self.noise + self.model + missed**2))
-        lost = -(missed * aged * weight).sum() / ((aged**2 * weight).sum() + 1 / 0.1**2)
-        return float(np.clip(lost, _BRIGHTENED, _BLEACHED))
-
-    def scale(self, errors: Array) -> float:
-        """The least part of the model's errors with which the frame in the middle of all still fits."""
-        own, known, slots = _of(errors, self.codes), self.codes >= 0, len(errors) - 1
-        cells = np.bincount(self.codes[known], minlength=slots + 1)[:slots]
-        # a frame that is alone has no others by which the model could be found to be that wrong
-        best, *less = _SCALES if slots > 1 else _SCALES[1:]
-        for scale in less:
-            misfit = np.minimum(own / (self.noise + scale * self.model), _CAP)
-            sums = np.bincount(self.codes[known], misfit[known], slots + 1)[:slots]
-            means = np.sort(sums[cells > 0] / cells[cells > 0])
-            if not len(means) or means[(len(means) - 1) // 2] > 1:
-                break
-            best = scale
-        return best
 
 
-def _dark(marker: Marker, codes: Codes, light: Array, seen: Array) -> tuple[float, float]:
-    """Level and spread of the marker's dark pixels, as far as they can be dark at all: half way to the others they are
-    not, and what believes them so is refuted."""
-    believed = marker.readings.dark_adu
-    unlit, lit = codes == len(light), (codes >= 0) & (codes < len(light))
-    if not (unlit.any() and lit.any()):
-        return believed, 0.0
-    above = max(0.0, float(np.median(_of(light, np.where(lit, codes, 0))[lit])) - believed) / 2
-    most = believed + above
-    if len(light) > 1:
-        # what patterns have in common even in the darkest parts is background, however little was believed of it
-        most = max(most, float(np.quantile(light.min(axis=0), _DARKEST)))
-    level = float(np.clip(np.median(seen[unlit]), 0.0, most))
-    return level, min(1.48 * float(np.median(np.abs(seen[unlit] - level))), 0.3 * above)
+def _renumbered(patterns: list[int], count: int, codes: Codes) -> Codes:
+    """Slots of the frames that are there; -1 where the frame is missing or nothing is shown."""
+    places = np.full(count + 1, -1)
+    places[patterns] = np.arange(len(patterns))
+    return places[codes]
 
 
-def _against(unlit: NDArray[np.bool_], seen: Array, own: Array, light: Array, dark: float, variance: Array) -> float:
-    """Pixels have one vote each, whatever they are off by."""
-    opposite = np.where(unlit, light, dark)
-    telling = (opposite - own) ** 2 > _TELLING * variance
-    wrong = np.abs(seen - opposite) < np.abs(seen - own)
-    sides = (telling & unlit, telling & ~unlit)
-    if min(side.sum() for side in sides) < _LEAST_VOTES:
-        return 0.0
-    return min(float(wrong[side].mean()) for side in sides)
+def _with_dark(frame: Array, shown: Array, unlit: Array, readings: Readings) -> tuple[Array, Array]:
+    """One pattern alone is told from the dark only: a second frame that shows what the background may be, and where
+    there is more than background."""
+    dark = float(np.quantile(frame, _DARKEST))
+    dark += 1.3 * float(np.sqrt(_noise(readings, np.float32(dark))))
+    dark = max(0.0, min(dark, float(np.median(unlit)) if len(unlit) else dark))
+    sigma = float(np.sqrt(_noise(readings, np.float32(dark))))
+    most = _BACKGROUND * dark + 3 * sigma
+    background = np.clip(shown, dark, np.maximum(np.minimum(frame, most), dark))
+    lit = np.maximum(frame, shown) > most + 4 * float(np.sqrt(_noise(readings, np.float32(most))))
+    return np.stack([frame, background]).astype(np.float32), lit.astype(np.float32)
 
 
-def _contrast(light: Array, own: Array) -> Array:
-    """What patterns differ by in a pixel: the median over the others."""
-    if len(light) == 1:
-        return np.zeros_like(own)
-    apart = np.sort(np.abs(light - own), axis=0)[1:]
-    return np.asarray(apart[(len(light) - 1) // 2])
+def _noise(readings: Readings, light: Any) -> Any:
+    """Variance of photons and of reading."""
+    return np.float32(readings.gain_adu_per_e) * np.maximum(light, 0) + np.float32(readings.read_variance)
 
 
-def _of(rivals: Array, codes: Codes) -> Array:
-    """Of each pixel what the rival of its code says."""
-    return np.asarray(np.take_along_axis(rivals, np.maximum(codes, 0)[None], axis=0)[0])
+def _borders(
+    marker: Marker, full: Array, own: Array, here: tuple[Codes, Codes], there: tuple[Codes, Codes]
+) -> tuple[Array, Array]:
+    """What blur brings across the borders to pixels with other patterns, and the variance of that. `here` and `there`
+    are places and slots of pixels and of their neighbours, (side, pixel)."""
+    (at, slot), (sides, beside) = here, there
+    light, pixels = full.ravel(), full.shape[1]
+    differ = (beside != slot) & (beside >= 0) & (beside < len(full))
+    other = np.where(differ, beside, slot)
+    step = (light[other * pixels + at] - own + light[other * pixels + sides] - light[slot * pixels + sides]) / 2
+    spread = marker.exchange / 2 + _BORDER_PX / marker.stack.camera_pixel
+    border = np.float32(marker.exchange) * step.sum(axis=0)
+    return border, np.float32(spread**2) * np.einsum("sp,sp->p", step, step)
 
 
-def _doubt(cells: Any) -> Any:
-    """What χ² may exceed its mean by and be nothing but noise."""
-    return SIGMAS * np.sqrt(2 * cells) + _LEAST_ODD * _few(cells) + _NOISIER * cells
+def _contrast(rows: Array, mean: Array, noise: Array) -> Array:
+    """Variance from pattern to pattern beyond noise: of each pixel, drawn towards what the field has for its light."""
+    own = rows.var(axis=0, ddof=1) - noise if len(rows) > 1 else np.zeros_like(mean)
+    square = np.maximum(mean, 0) ** 2
+    weight = square / (noise + 0.1 * square) ** 2
+    usual = max(0.0, float((own * weight).sum()) / (float((square * weight).sum()) + 1e-9)) * square
+    frames = len(rows) - 1
+    return np.asarray(np.maximum((_PRIOR * usual + frames * own) / (_PRIOR + frames), 0), dtype=np.float32)
 
 
-def _few(cells: Any) -> Any:
-    """The model's errors do not average out over few pixels."""
-    return 1 + _FEW_CELLS / np.maximum(cells, 1)
+def _lost(missed: Array, aged: Array, weight: Array) -> float:
+    """Part of the light that was bleached in the whole burst, so that frames agree best."""
+    lost = -float((missed * aged * weight).sum()) / (float((aged**2 * weight).sum()) + 100.0)
+    return min(max(lost, _BRIGHTENED), _BLEACHED)
 
 
-def _verdict(fit: _Fit, patterns: list[int]) -> Verdict:
-    slots = len(patterns)
-    names = [*(f"pattern {pattern}" for pattern in patterns), "the dark"]
-    own = np.diag(fit.misfit)
-    others = ~np.eye(slots + 1, dtype=bool)
-    apart = np.array([np.median(row[other]) for row, other in zip(fit.distance, others, strict=True)])
-    excess, doubt = own - fit.cells, _doubt(fit.cells)
-    nearest = np.where(others, fit.distance, np.inf).min(axis=1)
-    share = np.where(nearest < _TWIN * fit.cells, _ODD_TWIN, _ODD_SLOT)
-    odd = (excess > share * apart) & (excess > doubt)
-    all_odd = excess.sum() > max(_ODD_BURST * apart.sum(), float(_doubt(fit.cells.sum())))
-    # frames are noisy too: where there is nothing but noise, so are the differences of their misfits
-    needed = NEEDED * _few(fit.cells[:slots]) + SIGMAS * np.sqrt(3 * fit.noise[:slots])
-    told = np.where(others, fit.misfit - own[:, None], np.inf)[:slots] / needed[:, None]
-    slot, rival = np.unravel_index(int(np.argmin(told)), told.shape)
-    least, missed = float(told[slot, rival]), float((own / np.maximum(fit.cells, 1)).max())
-    if least < _REFUTED:
-        return Verdict("refuted", f"the light of frame {patterns[slot]} is that of {names[rival]}", least, missed)
-    if odd.any():
-        which = int(np.argmax(np.where(odd, excess, -np.inf)))
-        what = f"the light of frame {patterns[which]} is" if which < slots else "dark parts of the marker are"
-        return Verdict("refuted", f"{what} not what the marker shows", least, missed)
-    if all_odd or fit.against > _MOST_AGAINST:
-        return Verdict("refuted", "the light of the frames is not what the marker shows", least, missed)
-    if least > 1:
-        return Verdict("proven", "", least, missed)
-    why = f"the light cannot tell frame {patterns[slot]} from {names[rival]}"
-    return Verdict("undecided", why, least, missed)
+# ---------------------------------------------------------------- what it speaks for
+
+
+@dataclass(frozen=True, eq=False)
+class _Evidence:
+    """Log-likelihoods, and what stands out."""
+
+    frames: NDArray[np.float64]
+    """(slot, rival): by how much the slot's own frame explains it better than the rival's."""
+    others: NDArray[np.float64]
+    """The same against the light of no frame: something like them, or anything at all; (slot, which)."""
+    noise: NDArray[np.float64]
+    """Variance that noise alone gives the evidence of each slot."""
+    pixels: Codes
+    strays: Codes
+    risen: Codes
+    """Pixels of a slot; those of them that are astray; and all pixels where a frame is brighter than the darkest."""
+
+    @classmethod
+    def of(cls, scene: _Scene) -> _Evidence:
+        rows, slot, telling = scene.rows, scene.slot, scene.telling
+        mean = rows.mean(axis=0)
+        # what frames differ by, as far as noise cannot do it
+        believed = scene.contrast / (scene.contrast + scene.noise)
+        apart = rows - mean
+        off = scene.seen - mean
+        least = (1 + believed) * scene.noise + scene.error
+        missed = off - believed * apart[slot, np.arange(len(slot))]
+        spreads = [least + np.float32(model) * scene.age * scene.contrast for model in _MODEL]
+        fit = np.stack([telling * _likelihood(missed, spread) for spread in spreads])
+        # a frame that is wrong must not make the model worse than most of them say that it is
+        models = np.sort(np.add.reduceat(fit, scene.starts, axis=1).argmax(axis=0))
+        variance = spreads[models[(len(models) - 1) // 2]]
+        fits = _likelihood(off - believed * apart, variance)
+        similar = least + scene.contrast
+        anything = similar + scene.signal**2
+        unlike = [_likelihood(off, spread) for spread in (similar, anything)]
+        table = np.add.reduceat(np.concatenate([fits, unlike]) * telling, scene.starts, axis=1).T.astype(float)
+        table = np.diagonal(table)[:, None] - table
+        astray = missed**2 * telling > _ASTRAY * variance
+        count = len(rows)
+        return cls(
+            table[:, :count],
+            table[:, count:],
+            np.add.reduceat(3 * telling * believed**2 * scene.noise / variance, scene.starts).astype(float),
+            np.bincount(slot, minlength=count),
+            np.bincount(slot[astray], minlength=count),
+            (rows[: scene.frames] - rows.min(axis=0) > _RISEN * np.sqrt(scene.noise)).sum(axis=1),
+        )
+
+
+def _likelihood(missed: Array, variance: Array) -> Array:
+    """Its logarithm, but for what all have in common."""
+    heavy = np.log1p(missed**2 / (_HEAVY * variance))
+    return np.asarray(-(_HEAVY + 1) / 2 * heavy - np.log(variance) / 2, dtype=np.float32)
+
+
+# ---------------------------------------------------------------- what is said
+
+
+def _verdict(evidence: _Evidence, names: list[str]) -> Verdict:
+    astray = float((evidence.strays / np.maximum(evidence.pixels, 1)).max())
+    better, what = min(_refuting(evidence, names), key=lambda fault: fault[0])
+    if better < -REFUTED:
+        return Verdict("refuted", what, better / PROVEN, astray)
+    told, which = min(_proving(evidence, names), key=lambda fault: fault[0])
+    if told > PROVEN:
+        return Verdict("proven", "", told / PROVEN, astray)
+    return Verdict("undecided", f"the light cannot tell {which}", told / PROVEN, astray)
+
+
+def _refuting(evidence: _Evidence, names: list[str]) -> list[tuple[float, str]]:
+    """Each fault by how much worse it explains the light than the order that was asked for, noise in its favour."""
+    frames, noise, count = evidence.frames, evidence.noise, len(names)
+    each, doubt = np.arange(count), _REFUTED_SIGMAS * np.sqrt(noise.sum())
+    shifts = [frames[each, (each + by) % count].sum() + doubt for by in range(1, count)]
+    plain = frames.sum(axis=0) + doubt
+    others = evidence.others.min(axis=1)
+    allowed = np.where(_looks_dark(evidence), _STRAYS_DARK, _STRAYS_SHARE) * np.maximum(evidence.pixels, 1)
+    strays = -REFUTED * (evidence.strays - _STRAYS) / allowed
+    unlike = int(np.argmin(others))
+    wrong = int(np.argmin(strays))
+    faults = [
+        (min(shifts, default=0.0), "the light of the frames is that of shifted patterns"),
+        (plain.min(), f"the light of the marker is that of {names[int(np.argmin(plain))]}"),
+        (others[unlike], f"the light of {names[unlike]} is not what the marker shows"),
+        (strays[wrong], f"the light of {names[wrong]} is not what the marker shows"),
+        (evidence.others.sum(axis=0).min(), "the light of the frames is not what the marker shows"),
+    ]
+    if count > 1:
+        swapped, (one, other) = _swapped(evidence, _REFUTED_SIGMAS)
+        faults.append((swapped, f"the light of {names[one]} is that of {names[other]}"))
+    return [(float(worse), what) for worse, what in faults]
+
+
+def _proving(evidence: _Evidence, names: list[str]) -> list[tuple[float, str]]:
+    """The faults that every other is made of, by how much worse they explain the light, noise in their favour."""
+    others = evidence.others.min(axis=1)
+    worst = int(np.argmin(others))
+    told = [(float(others[worst]), f"{names[worst]} from other light")]
+    if len(names) > 1:
+        swapped, (one, other) = _swapped(evidence, -_PROVEN_SIGMAS)
+        told.append((swapped, f"{names[one]} from {names[other]}"))
+        darkest = int(np.argmin(evidence.risen))
+        told.append((PROVEN * float(evidence.risen[darkest]) / _LEAST_RISEN, f"{names[darkest]} from the dark"))
+    return told
+
+
+def _swapped(evidence: _Evidence, sigmas: float) -> tuple[float, tuple[int, int]]:
+    """How much worse the two patterns that are told worst explain the light if they are swapped."""
+    both, noise = evidence.frames + evidence.frames.T, evidence.noise
+    both = both + sigmas * np.sqrt(noise[:, None] + noise)
+    np.fill_diagonal(both, np.inf)
+    one, other = np.unravel_index(int(np.argmin(both)), both.shape)
+    return float(both[one, other]), (int(one), int(other))
+
+
+def _looks_dark(evidence: _Evidence) -> NDArray[np.bool_]:
+    """Frames that are nowhere brighter than the darkest, though most are."""
+    return (evidence.risen < _LEAST_RISEN) & (np.median(evidence.risen) >= _MANY_RISEN)

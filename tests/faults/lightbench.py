@@ -19,8 +19,9 @@ from dmu_hw.physics.patterns import PatternSet
 from dmu_hw.physics.specimens import Beads, Filaments, Nuclei
 from dmu_hw.ports import CameraMode, Roi
 
+Array = np.ndarray[Any, Any]
 EXPOSURE_MS = 10.0
-_FINEST = 16
+_FINEST = 8
 """Pixels of the rendering along a camera pixel, at most: the larger ones are rendered on a coarser grid."""
 _SPECIMENS: dict[str, Any] = {"nuclei": Nuclei, "filaments": Filaments, "beads": Beads}
 BELIEF = Optics.model_validate(
@@ -56,7 +57,8 @@ class Nuisances:
     """What is not known of a burst; each is drawn up to these limits."""
 
     drift_px: float = 0.1
-    """Camera pixels from the first frame to the last."""
+    """Camera pixels from the first frame to the last, but no more than `drift_um`."""
+    drift_um: float = 0.3
     bleaching: float = 0.05
     registration_px: float = 0.5
     """Object pixels, along each axis."""
@@ -94,7 +96,7 @@ class LightBench:
         self.gain = 1 + nuisances.gain_spread * rng.standard_normal((self.pixels, self.pixels))
         self.hot_e = rng.poisson(nuisances.hot_fraction * side**2, self.gain.shape) * 5.0 * EXPOSURE_MS
         self.first, self.last = self._scenes(specimen, seed, shape, pixel_um)
-        self._pictures: dict[int, tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]] = {}
+        self._pictures: dict[int, tuple[Array, Array]] = {}
         brightest = np.quantile(self._picture(0)[0], 0.95)
         self.photons_of_full = float(brightest)
 
@@ -104,7 +106,7 @@ class LightBench:
         """The specimen at the first and at the last moment of a burst."""
         if specimen is None:
             return torch.zeros(shape), torch.zeros(shape)
-        drift = self.nuisances.drift_px * self.fine
+        drift = min(self.nuisances.drift_px * self.fine, self.nuisances.drift_um / pixel_um)
         margin = math.ceil(drift) + 2
         place_um = tuple(float(value) for value in self.rng.uniform(-5000, 5000, 2))
         wide = (shape[0] + 2 * margin, shape[1] + 2 * margin)
@@ -136,7 +138,7 @@ class LightBench:
         return self.forward.profile * blur(lit, self.forward.excitation, periodic=True)
 
     @torch.no_grad()
-    def _picture(self, shown: int) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
+    def _picture(self, shown: int) -> tuple[Array, Array]:
         """Photons per mW and ms at the first and at the last moment."""
         if shown not in self._pictures:
             lit = self._lit(self._mask(shown))
@@ -147,6 +149,30 @@ class LightBench:
             self._pictures[shown] = (first, last)
         return self._pictures[shown]
 
+    def _electrons(self, photons: Array, energy: float) -> Array:
+        return np.asarray(BELIEF.sensor.quantum_efficiency * energy * photons * self.gain + self.hot_e)
+
+    def told(self, shown: list[int], electrons: float) -> float:
+        """By how many sigmas the marker differs from what the frames let expect of it, for one who knows the specimen,
+        and so need not learn from noisy frames where to look, but not how it moved and bleached in this burst: no judge
+        of light alone can do better."""
+        energy = electrons / (BELIEF.sensor.quantum_efficiency * self.photons_of_full)
+
+        def seen(what: int, moment: int = 0) -> Array:
+            return self._electrons(self._picture(what)[moment], energy)
+
+        def mosaic(frames: list[int], moment: int = 0) -> Array:
+            pictures = np.stack([seen(what, moment) for what in [*frames, DARK]])
+            return np.asarray(np.take_along_axis(pictures, self.marker.codes[None], axis=0)[0])
+
+        right = [*range(self.count)]
+        expected = mosaic(shown[:-1])
+        borders = seen(MARKER) - mosaic(right)
+        variance = (
+            seen(shown[-1]) + expected + 2 * BELIEF.sensor.read_noise_e**2 + (mosaic(right, 1) - mosaic(right)) ** 2
+        )
+        return float(np.sqrt(((seen(shown[-1]) - expected - borders) ** 2 / variance).sum()))
+
     def burst(self, shown: list[int], electrons: float) -> list[Uint16Array]:
         """Frames of what was truly shown, the marker's last; `electrons` are in the brightest pixels of pattern 0."""
         energy = electrons / (BELIEF.sensor.quantum_efficiency * self.photons_of_full)
@@ -154,7 +180,7 @@ class LightBench:
         for moment, what in enumerate(shown):
             first, last = self._picture(what)
             photons = first + (last - first) * moment / self.count
-            mean = 0.8 * energy * photons * self.gain + self.hot_e
+            mean = self._electrons(photons, energy)
             collected = np.minimum(self.rng.poisson(mean), BELIEF.sensor.full_well_e)
             adu = 100.0 + 0.5 * (collected + 2.0 * self.rng.standard_normal(mean.shape))
             frames.append(np.clip(np.round(adu), 0, 65535).astype(np.uint16))
