@@ -130,7 +130,8 @@ class _Scene:
         noise = _noise(readings, mean)
         contrast = _contrast(rows, mean, noise) if count > 1 else telling * rows.var(axis=0, ddof=1)
         noise = noise + np.float32(readings.gain_adu_per_e) * np.sqrt(contrast)
-        ages = np.array([(count - pattern) / count for pattern in patterns] if count > 1 else [0, 0], dtype=np.float32)
+        ages = np.zeros(len(full), dtype=np.float32)
+        ages[: len(patterns)] = (count - np.array(patterns)) / count
         weight = 1 / (noise + 0.1 * contrast + (_SIGNAL * signal) ** 2)
         left = (1 - _lost(seen - own, ages[slot] * own, weight) * ages).astype(np.float32)
         return cls(
