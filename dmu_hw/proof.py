@@ -121,7 +121,7 @@ class _Scene:
         if count == 1:
             full, lit = _with_dark(full[0], shown, shown[at[slot == 1]], readings)
             telling, names = lit[at], [*names, "the dark"]
-        rows = full[:, at]
+        rows = full.take(at, axis=1)  # in this order in memory too: much faster than full[:, at]
         own = rows[slot, np.arange(len(at))]
         border, blurred = _borders(marker, full, own, (at, slot), (sides, beside))
         seen = shown[at] - border
