@@ -150,7 +150,7 @@ def drawn_codes(stack: PatternStack, shape: tuple[int, int], cell: int = 1, lit:
     if lit is None:
         # patterns are told from one another; one that is alone, from the dark around it
         enough = max(CELLS_A_PATTERN, PIXELS_A_PATTERN // cell**2)
-        wanted = max(count, min(count * enough, cells if count > 1 else cells // 4))
+        wanted = min(cells, max(count, min(count * enough, cells if count > 1 else cells // 4)))
     else:
         wanted = min(max(count, round(lit * cells)), cells - 1)
     codes = np.full(cells, count, dtype=np.int32)

@@ -117,16 +117,16 @@ class _Scene:
             at, slot, sides, beside = at[kept], slot[kept], sides[:, kept], beside[:, kept]
         names = [f"pattern {pattern}" for pattern in patterns]
         telling: Array = np.ones(1, dtype=np.float32)
-        lit = np.zeros(0, dtype=np.float32)
         if count == 1:
             full, lit = _with_dark(full[0], shown, shown[at[slot == 1]], readings)
             telling, names = lit[at], [*names, "the dark"]
         rows = full.take(at, axis=1)  # in this order in memory too: much faster than full[:, at]
         own = rows[slot, np.arange(len(at))]
-        border, blurred = _borders(marker, full, own, (at, slot), (sides, beside))
-        seen = shown[at] - border
         mean = rows.mean(axis=0)
-        signal = np.maximum(mean - np.quantile(mean, _DARKEST), 0.0).astype(np.float32)
+        background = np.float32(np.quantile(mean, _DARKEST))
+        border, blurred = _borders(marker, full, own, background, (at, slot), (sides, beside))
+        seen = shown[at] - border
+        signal = np.maximum(mean - background, 0)
         noise = _noise(readings, mean)
         contrast = _contrast(rows, mean, noise) if count > 1 else telling * rows.var(axis=0, ddof=1)
         noise = noise + np.float32(readings.gain_adu_per_e) * np.sqrt(contrast)
@@ -151,9 +151,9 @@ class _Scene:
 
 
 def _renumbered(patterns: list[int], count: int, codes: Codes) -> Codes:
-    """Slots of the frames that are there; -1 where the frame is missing or nothing is shown."""
+    """Slots of the frames that are there; -1 where the frame is missing; what shows nothing still comes after them."""
     places = np.full(count + 1, -1)
-    places[patterns] = np.arange(len(patterns))
+    places[[*patterns, count]] = np.arange(len(patterns) + 1)
     return places[codes]
 
 
@@ -176,15 +176,22 @@ def _noise(readings: Readings, light: Any) -> Any:
 
 
 def _borders(
-    marker: Marker, full: Array, own: Array, here: tuple[Codes, Codes], there: tuple[Codes, Codes]
+    marker: Marker,
+    full: Array,
+    own: Array,
+    background: np.float32,
+    here: tuple[Codes, Codes],
+    there: tuple[Codes, Codes],
 ) -> tuple[Array, Array]:
     """What blur brings across the borders to pixels with other patterns, and the variance of that. `here` and `there`
     are places and slots of pixels and of their neighbours, (side, pixel)."""
     (at, slot), (sides, beside) = here, there
-    light, pixels = full.ravel(), full.shape[1]
-    differ = (beside != slot) & (beside >= 0) & (beside < len(full))
-    other = np.where(differ, beside, slot)
-    step = (light[other * pixels + at] - own + light[other * pixels + sides] - light[slot * pixels + sides]) / 2
+    light, pixels, unlit = full.ravel(), full.shape[1], beside >= len(full)
+    other = np.where((beside < 0) | unlit, slot, beside)
+    mine = own + light[slot * pixels + sides]
+    step = (light[other * pixels + at] + light[other * pixels + sides] - mine) / 2
+    if unlit.any():
+        step = np.where(unlit, background - mine / 2, step)
     spread = marker.exchange / 2 + _BORDER_PX / marker.stack.camera_pixel
     border = np.float32(marker.exchange) * step.sum(axis=0)
     return border, np.float32(spread**2) * np.einsum("sp,sp->p", step, step)

@@ -31,7 +31,7 @@ LIGHT = {"bright": 20_000.0, "dim": 400.0}
 CASES = [
     *((1, compression, pixels) for compression, pixels in ((16, 64), (64, 64), (256, 48), (1024, 32))),
     *((4, compression, pixels) for compression, pixels in ((16, 64), (64, 64), (256, 48), (1024, 32))),
-    *((16, compression, pixels) for compression, pixels in ((16, 64), (64, 48), (256, 48), (1024, 48))),
+    *((16, compression, pixels) for compression, pixels in ((16, 64), (64, 48), (256, 32), (1024, 32))),
 ]
 """T, compression, camera pixels along a side."""
 LEARNED = Path(__file__).parents[2] / "protocols" / "bundles" / "nuclei.dmu"
@@ -256,6 +256,22 @@ def test_what_frames_are_left_are_judged(bench: LightBench) -> None:
     assert judge(marker, {}, last).said == "undecided"
 
 
+def test_blur_into_the_dark_is_no_fault() -> None:
+    """Where a marker is to be lit in parts, what it shows loses light to the dark beside it."""
+    marker = marker_of(stack_of(4, 16), 48, lit=0.3)
+    bench = LightBench(marker, marker_of(stack_of(4, 16, "random", 5), 48), "beads", 4)
+    judging = marker_of(marker.stack, 48, bench.power_mw(20_000.0), lit=0.3)
+    for shown, said in (([0, 1, 2, 3, MARKER], "proven"), ([0, 2, 1, 3, MARKER], "refuted")):
+        *frames, last = bench.burst(shown, 20_000.0)
+        assert judge(judging, dict(enumerate(frames)), last).said == said
+
+
+def test_a_marker_too_small_for_its_patterns_proves_nothing() -> None:
+    marker = marker_of(stack_of(16, 16), 3)
+    frames = np.random.default_rng(1).integers(100, 9000, (17, 3, 3), dtype=np.uint16)
+    assert judge(marker, dict(enumerate(frames[:16])), frames[16]).said == "undecided"
+
+
 # ---------------------------------------------------------------- through the engine
 
 
@@ -394,7 +410,7 @@ def test_a_few_faults_of_every_kind() -> None:
 @pytest.mark.campaign
 @pytest.mark.timeout(7200)
 def test_two_thousand_faults_and_as_many_good_bursts(figure: Callable[..., None]) -> None:
-    tally = campaign(CASES, scenes=range(7), rounds=3, seed=CAMPAIGN_SEED)
+    tally = campaign(CASES, scenes=range(7), rounds=2, seed=CAMPAIGN_SEED)
     print(tally.table())  # noqa: T201 - what the campaign is for
     for light in (*LIGHT, "empty"):
         for count in (1, 4, 16):
