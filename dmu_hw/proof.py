@@ -45,7 +45,7 @@ _RISEN, _LEAST_RISEN, _MANY_RISEN = 6.0, 3, 8
 """Sigmas over the darkest frame from which a pixel is lit; how many a frame needs, and has usually."""
 _DARKEST, _BACKGROUND = 0.1, 2.5
 """Part of a field that is taken for background; and by how much that may vary over the field."""
-_BLEACHED, _BRIGHTENED = 0.3, -0.05
+_BLEACHED, _BRIGHTENED = 0.12, -0.05
 """Light that a burst may lose, and gain, from its first frame to its last."""
 
 
@@ -133,13 +133,14 @@ class _Scene:
         ages = np.zeros(len(full), dtype=np.float32)
         ages[: len(patterns)] = (count - np.array(patterns)) / count
         weight = 1 / (noise + 0.1 * contrast + (_SIGNAL * signal) ** 2)
-        left = (1 - _lost(seen - own, ages[slot] * own, weight) * ages).astype(np.float32)
+        bleachable = np.maximum(rows - background, 0)  # the background does not bleach
+        lost = np.float32(_lost(seen - own, ages[slot] * bleachable[slot, np.arange(len(at))], weight))
         return cls(
             names,
             len(patterns),
             np.searchsorted(slot, np.arange(len(full))),
             slot,
-            rows * left[:, None],
+            rows - lost * ages[:, None] * bleachable,
             seen,
             noise,
             contrast,
@@ -243,9 +244,9 @@ class _Evidence:
         missed = off - believed * apart[slot, np.arange(len(slot))]
         spreads = [least + np.float32(model) * scene.age * scene.contrast for model in _MODEL]
         fit = np.stack([telling * _likelihood(missed, spread) for spread in spreads])
-        # a frame that is wrong must not make the model worse than most of them say that it is
+        # a wrong frame must not make the model worse than most of them say that it is; of two the worse is believed
         models = np.sort(np.add.reduceat(fit, scene.starts, axis=1).argmax(axis=0))
-        variance = spreads[models[(len(models) - 1) // 2]]
+        variance = spreads[models[len(models) // 2 if len(models) < 3 else (len(models) - 1) // 2]]
         fits = _likelihood(off - believed * apart, variance)
         similar = least + scene.contrast
         anything = similar + scene.signal**2
