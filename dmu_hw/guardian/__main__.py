@@ -67,3 +67,4 @@ def _listen(keeper: Keeper, inbox: queue.SimpleQueue[bytes | None]) -> None:
 
 if __name__ == "__main__":
     main()
+    os._exit(0)  # Python's own way out would stumble over the thread that still reads
