@@ -74,9 +74,11 @@ class Spool:
                 return
             try:
                 self._sync_segment()
-            except OSError as error:
-                raise RunError(f"{self.folder}: cannot be written: {error.strerror}") from error
-            self._seal()
+                self._seal()
+            except (OSError, RunError) as error:
+                self._rescue()
+                what = error.strerror if isinstance(error, OSError) else error
+                raise RunError(f"{self.folder}: cannot be written: {what}") from error
 
     def abandon(self) -> None:
         """The disk hangs, and with it whoever writes: nothing more is put, sealed or waited for."""
@@ -134,9 +136,10 @@ class Spool:
             raise
 
     def _seal(self) -> None:
-        if self._unsealed:
-            self.journal.add("sealed", shots=self._unsealed)
-            self._unsealed = []
+        """A line that the full disk did not take is kept by the journal: the next sync writes it, once."""
+        shots, self._unsealed = self._unsealed, []
+        if shots:
+            self.journal.add("sealed", shots=shots)
         self.journal.sync()
         self._synced_s = time.monotonic()
 

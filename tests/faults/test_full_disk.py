@@ -153,6 +153,24 @@ def test_what_a_disk_could_not_sync_is_never_sealed(tmp_path: Path, monkeypatch:
     assert check_sealed(run) == [0]
 
 
+def test_what_is_whole_is_sealed_once_though_the_seal_itself_finds_no_room(
+    tmp_path: Path, small_disk: Callable[[Path, int], SmallDisk]
+) -> None:
+    disk = small_disk(tmp_path, 1_000_000)
+    run = RunFolder(tmp_path)
+    journal = Journal(run.journal)
+    spool = Spool(run.spool, journal)
+    spool.put(burst_of(0))
+    disk.size -= disk.free  # others take the rest
+    with pytest.raises(RunError, match="No space left on device"):
+        spool.sync()
+    spool.close()
+    journal.close()
+    assert check_sealed(run) == [0]
+    assert len(lines_of(run, "sealed")) == 1
+    assert verify(run).damage == []
+
+
 def test_nothing_is_sealed_on_a_disk_that_is_gone(
     tmp_path: Path, small_disk: Callable[[Path, int], SmallDisk], monkeypatch: pytest.MonkeyPatch
 ) -> None:

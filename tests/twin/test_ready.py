@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from dmu_hw.drivers.simulated.render import Renderer
+from dmu_hw.drivers.simulated.stain import Stain
 from dmu_hw.ports import CameraMode, Roi
 from dmu_hw.rig import Rig
 
@@ -32,7 +33,7 @@ def test_a_configured_camera_waits_for_nothing(
     def compute(*_given: object) -> None:
         pytest.fail("with the light on")
 
-    monkeypatch.setattr(Renderer, "_new_view", compute)
+    monkeypatch.setattr(Stain, "_new_view", compute)
     monkeypatch.setattr(Renderer, "__init__", compute)
     rig.camera.arm(1)
     assert rig.camera.pop(1e4).pixels.any()
