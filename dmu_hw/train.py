@@ -255,7 +255,8 @@ class Learner:
         errors: list[float] = []
         for crops, estimate in self.judged(split):
             if self.stage.name == "image":
-                errors.extend(self.inner(estimate.cpu() - crops.images).square().mean(dim=(1, 2)).tolist())
+                pairs = zip(self.inner(estimate.cpu().float()), self.inner(crops.images), strict=True)
+                errors.extend(float(self.image_loss(mine[None], truth[None])) for mine, truth in pairs)
             else:
                 maps = self.inner(self.maps(estimate).float().cpu())
                 errors.extend([float(segment_loss(maps, self.inner(_targets(crops))))] * len(estimate))
