@@ -74,17 +74,22 @@ def test_each_light_has_a_guardian_of_its_own(rig: Rig, lasers: dict[str, Laser]
     assert bench_of(rig).log == []
 
 
+def leave_on(device: Laser) -> None:
+    """As another program would that ended without a word."""
+    device.suffer("watchdog never")
+    with serial.Serial(device.port, timeout=1.0) as line:
+        line.write(b"SOUR:AM:STAT ON\r\n")
+        assert line.read_until(b"\r\n") == b"OK\r\n"
+    assert device.lit
+
+
 @posix
 @pytest.mark.parametrize("left_on", NAMES)
 def test_a_light_that_somebody_left_on_is_put_off_before_anything_else(
     tmp_path: Path, lasers: dict[str, Laser], left_on: str
 ) -> None:
     device = lasers[left_on]
-    device.suffer("watchdog never")
-    with serial.Serial(device.port, timeout=1.0) as line:
-        line.write(b"SOUR:AM:STAT ON\r\n")
-        assert line.read_until(b"\r\n") == b"OK\r\n"
-    assert device.lit
+    leave_on(device)
     rig = rig_of(tmp_path, lasers)
     with rig.opened():
         assert not device.lit
@@ -97,10 +102,7 @@ def test_one_that_was_left_on_and_does_not_go_off_is_refused(
     tmp_path: Path, lasers: dict[str, Laser], left_on: str
 ) -> None:
     device = lasers[left_on]
-    device.suffer("watchdog never")
-    with serial.Serial(device.port, timeout=1.0) as line:
-        line.write(b"SOUR:AM:STAT ON\r\n")
-        line.read_until(b"\r\n")
+    leave_on(device)
     device.suffer("refuse 2")
     with pytest.raises(DeviceError, match=f"{left_on}: .* is on though it was told") as caught:
         rig_of(tmp_path, lasers).open()
