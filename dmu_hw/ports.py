@@ -195,6 +195,28 @@ class Blocker(Protocol):
 
 
 @runtime_checkable
+class Turning(Protocol):
+    """What a camera may promise beside its port: its frames are turned against the bare chip, and it says how. Windows
+    are asked for as they lie in the frames that it gives."""
+
+    @property
+    def flips(self) -> tuple[bool, bool]:
+        """Whether x, and y, run the other way."""
+
+
+@runtime_checkable
+class Holder(Protocol):
+    """What a device or connection may promise beside its port: it puts a sample under the objective by itself."""
+
+    @property
+    def holds(self) -> tuple[str, ...]:
+        """Names of the samples that it has."""
+
+    def hold(self, sample: str | None) -> None:
+        """Put it there; None: what a run images."""
+
+
+@runtime_checkable
 class Stage(Device, Protocol):
     """Where in the plane the sample stands."""
 

@@ -7,7 +7,7 @@ import inspect
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal, cast
 
@@ -17,7 +17,7 @@ from pydantic_core import PydanticCustomError
 from dmu_hw import plugin
 from dmu_hw.channels import Channel, ChannelSettings, channels_of
 from dmu_hw.errors import DeviceError, InputError, Problem
-from dmu_hw.files import NAME_PATTERN, Document, Name, Positive, Settings, parse_yaml, read_text, validate
+from dmu_hw.files import NAME_PATTERN, Document, FilePath, Name, Positive, Settings, parse_yaml, read_text, validate
 from dmu_hw.guardian import Charge, GuardedLight
 from dmu_hw.physics.optics import Optics
 from dmu_hw.ports import (
@@ -75,6 +75,15 @@ class Limits(Settings):
     """Longest that the light may be on in one go."""
 
 
+class CalibrationSettings(Settings):
+    """Where what was measured of this instrument lies, and what of it no run goes without."""
+
+    results: FilePath
+    """Folder of results."""
+    demand: tuple[Name, ...] = ()
+    """Routines without a good result of which no run begins; results of others are used where there are some."""
+
+
 class RigSettings(Settings):
     """One instrument."""
 
@@ -82,6 +91,10 @@ class RigSettings(Settings):
     name: Name
     optics: Optics
     """What is believed of the microscope where no calibration says otherwise."""
+    objective: Name = "main"
+    """Which objective is in place: results of calibrations hold for one."""
+    calibration: CalibrationSettings | None = None
+    """null: `optics` is all that is believed."""
     connections: dict[Name, Part] = Field(default_factory=dict)
     devices: Annotated[dict[DeviceName, Part], Field(json_schema_extra={"additionalProperties": False})]
     channels: dict[Name, ChannelSettings] = Field(default_factory=dict)
@@ -114,7 +127,9 @@ class RigFile:
     parts: dict[str, PartFile]
     """Connections, then devices."""
     channels: dict[str, Channel]
-    """What a protocol may ask for; where the rig names none, one without a name."""
+    """What a protocol may ask for, and what is believed of each; where the rig names none, one without a name."""
+    optics: Optics
+    """What is believed of the rig: what the file says, until calibrations say otherwise."""
 
     @property
     def hash(self) -> str:
@@ -150,7 +165,7 @@ def load_rig(path: Path, text: str | None = None) -> RigFile:
             problems.extend(error.problems)
     if problems or settings is None:
         raise InputError(problems)
-    return RigFile(path, text, settings, parts, channels)
+    return RigFile(path, text, settings, parts, channels, settings.optics)
 
 
 def _drivable(document: Document) -> Iterator[tuple[str, str]]:
@@ -200,7 +215,8 @@ class Rig:
     def __init__(self, file: RigFile) -> None:
         self.file = file
         self.settings = file.settings
-        self.optics = file.settings.optics
+        self.optics = file.optics
+        self._of_file = {name: channel.optics for name, channel in file.channels.items()}
         self._parts = _built(file)
         problems = list(_misplaced(file, self.filters))
         if problems:
@@ -239,6 +255,16 @@ class Rig:
     def channels(self) -> dict[str, Channel]:
         """What a protocol may ask for; where the rig names none, one without a name."""
         return self.file.channels
+
+    def file_optics(self, channel: str) -> Optics:
+        """What the rig's file says of a channel, whatever was measured since."""
+        return self._of_file[channel]
+
+    def believe(self, optics: Mapping[str, Optics]) -> None:
+        """From now on that is believed of the channels; devices stay as they were built."""
+        channels = {name: replace(channel, optics=optics[name]) for name, channel in self.channels.items()}
+        self.file = replace(self.file, channels=channels, optics=next(iter(optics.values())))
+        self.optics = self.file.optics
 
     @property
     def unwatched_light(self) -> bool:

@@ -28,6 +28,10 @@ class GaussianPsf(Settings):
     defocus_slope: NonNegative = 0.5
     """Growth of sigma with defocus far from focus, in µm per µm."""
 
+    def stretched(self, factor: float) -> GaussianPsf:
+        """The same blur in pixels that are larger by that."""
+        return GaussianPsf(sigma_um=self.sigma_um * factor, defocus_slope=self.defocus_slope)
+
 
 class AiryPsf(Settings):
     """A scalar pupil model of an unaberrated lens."""
@@ -36,6 +40,10 @@ class AiryPsf(Settings):
     na: Annotated[float, Field(gt=0, le=1.7)]
     wavelength_nm: Annotated[float, Field(ge=200, le=2000)]
     refractive_index: Annotated[float, Field(ge=1, le=2)] = 1.0
+
+    def stretched(self, factor: float) -> AiryPsf:
+        """The same blur in pixels that are larger by that."""
+        return self.model_copy(update={"na": self.na / factor})
 
     @model_validator(mode="after")
     def _na_fits_the_medium(self) -> AiryPsf:
@@ -55,6 +63,14 @@ class FlatProfile(Settings):
     def at(self, x_um: NDArray[np.float64], y_um: NDArray[np.float64]) -> NDArray[np.float64]:
         return np.ones(np.broadcast_shapes(x_um.shape, y_um.shape))
 
+    def flipped(self, _x: bool, _y: bool) -> FlatProfile:
+        """The same light seen with x, or y, running the other way."""
+        return self
+
+    def stretched(self, _factor: float) -> FlatProfile:
+        """The same light in pixels that are larger by that."""
+        return self
+
 
 class GaussianProfile(Settings):
     """Brightest at a centre and falling off, as from a laser or a fibre."""
@@ -66,6 +82,16 @@ class GaussianProfile(Settings):
     def at(self, x_um: NDArray[np.float64], y_um: NDArray[np.float64]) -> NDArray[np.float64]:
         dx, dy = x_um - self.centre_um[0], y_um - self.centre_um[1]
         return np.asarray(np.exp(-(dx**2 + dy**2) / (2 * self.sigma_um**2)))
+
+    def flipped(self, x: bool, y: bool) -> GaussianProfile:
+        """The same light seen with x, or y, running the other way."""
+        centre_um = (-self.centre_um[0] if x else self.centre_um[0], -self.centre_um[1] if y else self.centre_um[1])
+        return GaussianProfile(sigma_um=self.sigma_um, centre_um=centre_um)
+
+    def stretched(self, factor: float) -> GaussianProfile:
+        """The same light in pixels that are larger by that."""
+        centre_um = (self.centre_um[0] * factor, self.centre_um[1] * factor)
+        return GaussianProfile(sigma_um=self.sigma_um * factor, centre_um=centre_um)
 
 
 Profile = Annotated[FlatProfile | GaussianProfile, Field(discriminator="kind")]

@@ -44,6 +44,17 @@ class Warp(Settings):
     def is_affine(self) -> bool:
         return not any(self.distortion[0]) and not any(self.distortion[1])
 
+    def stretched(self, factor: float) -> Warp:
+        """The same map into a plane whose unit is smaller by that."""
+        (a, b), (c, d) = self.matrix
+        across, down = (tuple(factor * term for term in line) for line in self.distortion)
+        return Warp(
+            matrix=((factor * a, factor * b), (factor * c, factor * d)),
+            shift=(factor * self.shift[0], factor * self.shift[1]),
+            distortion=(across, down),
+            radius=self.radius,
+        )
+
     def apply(self, x: Any, y: Any) -> tuple[Any, Any]:
         """Map points (arrays of any shape)."""
         (a, b), (c, d) = self.matrix

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Annotated
 
 import numpy as np
@@ -14,6 +15,7 @@ from dmu_hw.drivers.simulated.settings import Range
 from dmu_hw.drivers.simulated.world import world_of
 from dmu_hw.errors import DeviceError, DeviceTimeout
 from dmu_hw.files import Count, NonNegative, Settings
+from dmu_hw.orientation import Orientation
 from dmu_hw.ports import CameraMode, Mount, RawFrame
 
 _SAME_MS = 1e-6
@@ -30,12 +32,17 @@ class CameraSettings(Settings):
     trigger_latency_ms: NonNegative = 0.01
     exposure_ms: Range = (0.01, 10_000.0)
     """Shortest and longest exposure."""
+    flip_x: bool = False
+    """Frames are handed over with x, or y, running against the chip."""
+    flip_y: bool = False
 
 
 class Camera:
     """A face of the world. A frame is computed when it is fetched, from what was so while it was exposed."""
 
     Settings = CameraSettings
+    of_frames = ("flip_x", "flip_y", "buffer_frames", "binnings", "exposure_ms")
+    """Settings that calibrations do not depend on."""
 
     def __init__(self, settings: CameraSettings, mount: Mount) -> None:
         self.settings = settings
@@ -44,6 +51,8 @@ class Camera:
         self.buffer_frames = settings.buffer_frames
         self._world = world_of(mount)
         self.sensor_shape = self._world.settings.sensor_shape
+        self.flips = (settings.flip_x, settings.flip_y)
+        self._orientation = Orientation(*self.flips, self.sensor_shape)
         self._mode: CameraMode | None = None
         self._buffer: Uint16Array = np.zeros((0, 0), dtype=np.uint16)
         self._dead = False
@@ -74,7 +83,7 @@ class Camera:
         if not low <= mode.exposure_ms <= high:
             raise DeviceError(self.name, f"exposure must be {low} to {high} ms, given {mode.exposure_ms}")
         self.disarm()
-        self._world.prepare(mode)
+        self._world.prepare(self._on_chip(mode))
         self._mode = mode
         self._buffer = np.zeros(mode.shape, dtype=np.uint16)
 
@@ -106,6 +115,9 @@ class Camera:
             frame = self._expose(start_ms, mode)
             if frame is not None:
                 return frame
+
+    def _on_chip(self, mode: CameraMode) -> CameraMode:
+        return replace(mode, roi=self._orientation.window(mode.roi))
 
     def _alive(self) -> None:
         if self._dead:
@@ -157,7 +169,7 @@ class Camera:
         self._free_from_ms = self._free_after(start_ms, mode)
         latency_ms = self.settings.trigger_latency_ms
         world.pulses_ms[:] = [pulse for pulse in world.pulses_ms if pulse + latency_ms > start_ms]
-        pixels = world.expose(start_ms, stop_ms, mode)
+        pixels = self._orientation.turned(world.expose(start_ms, stop_ms, self._on_chip(mode)))
         world.exposure_ended(stop_ms)
         if world.faults.strikes("dropped_frame"):
             return None

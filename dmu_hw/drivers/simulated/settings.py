@@ -10,7 +10,7 @@ from pydantic import AfterValidator, Field, model_validator
 from dmu_hw.drivers.simulated.faults import Fault
 from dmu_hw.drivers.simulated.history import BETWEEN
 from dmu_hw.files import Count, Fraction, Name, Settings
-from dmu_hw.physics.specimens import Specimen
+from dmu_hw.physics.specimens import Beads, Layer, Specimen
 from dmu_hw.ports import Roi
 
 
@@ -55,6 +55,14 @@ class DyeSettings(Settings):
         return self.excited_by(light) * self.passed_by(filters)
 
 
+def _slides() -> dict[str, Any]:
+    return {
+        "dark": Layer(brightness=0.0),
+        "dye": Layer(brightness=0.5),
+        "beads": Beads(seed=5, per_mm2=1500.0, diameter_um=0.2, diameter_spread=0.0, brightness=0.9),
+    }
+
+
 class WorldSettings(Settings):
     """What is true here, and may differ from what the rig's `optics` believes."""
 
@@ -64,6 +72,8 @@ class WorldSettings(Settings):
     """What is seen in any light through any filter; or, instead of it:"""
     dyes: dict[Name, DyeSettings] = Field(default_factory=dict)
     """Several of them in one sample, each with its own specimen."""
+    slides: dict[Name, Specimen] = Field(default_factory=_slides)
+    """What calibrations ask for, which this microscope puts under its objective by itself."""
     truth: dict[str, Any] = Field(default_factory=dict)
     """Numbers of `optics` that are otherwise in truth, in the same layout; the rest is as believed."""
     oversampling: Annotated[int, Field(ge=1, le=4)] = 2

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -13,8 +13,8 @@ from dmu_hw.drivers.simulated.clock import WorldClock
 from dmu_hw.drivers.simulated.dosemap import DoseMap
 from dmu_hw.drivers.simulated.faults import Faults
 from dmu_hw.drivers.simulated.history import History, Light, MirrorFrame, Place
-from dmu_hw.drivers.simulated.settings import WorldSettings
-from dmu_hw.errors import InputError, Problem
+from dmu_hw.drivers.simulated.settings import DyeSettings, WorldSettings
+from dmu_hw.errors import DeviceError, InputError, Problem
 from dmu_hw.files import Document
 from dmu_hw.physics.optics import Optics, overridden
 from dmu_hw.physics.specimens import Scene
@@ -22,6 +22,7 @@ from dmu_hw.ports import CameraMode, Mount, Roi
 
 if TYPE_CHECKING:
     from dmu_hw.drivers.simulated.render import Renderer
+    from dmu_hw.drivers.simulated.stain import Stain
 
 
 _DOSE_PIXELS = 4
@@ -56,6 +57,8 @@ class World:
         self.exposures = 0
         self._seen_until_ms = 0.0
         self._renderer: Renderer | None = None
+        self._slide: str | None = None
+        self._slide_doses = {name: DoseMap(pitch_um) for name in settings.slides}
 
     def open(self) -> None:
         """Nothing to connect."""
@@ -63,6 +66,17 @@ class World:
     def close(self) -> None:
         """Let go of the rendered pictures; what light did to the specimen stays."""
         self._renderer = None
+
+    @property
+    def holds(self) -> tuple[str, ...]:
+        return tuple(self.settings.slides)
+
+    def hold(self, sample: str | None) -> None:
+        """Another sample under the objective; what light did to each stays."""
+        if sample is not None and sample not in self.settings.slides:
+            raise DeviceError("world", f"has no slide {sample!r}; it has: {', '.join(self.holds)}")
+        if sample != self._slide:
+            self._slide, self._renderer = sample, None
 
     def remember(self) -> dict[str, Any]:
         """What another world of the same settings must know to go on from here as this one would, but for the light
@@ -100,10 +114,18 @@ class World:
             from dmu_hw.drivers.simulated.render import Renderer  # noqa: PLC0415
             from dmu_hw.drivers.simulated.stain import Stain  # noqa: PLC0415
 
-            truths, settings = self._truths(), self.settings
-            stains = [Stain(truths[name], mine, settings, self.doses[name]) for name, mine in settings.stained.items()]
-            self._renderer = Renderer(self.truth, settings, stains)
+            self._renderer = Renderer(self.truth, self.settings, list(self._stains(Stain)))
         return self._renderer
+
+    def _stains(self, build: type[Stain]) -> Iterator[Stain]:
+        """The dyes of the specimen, or the slide that lies there instead of it."""
+        if self._slide is not None:
+            slide = DyeSettings(specimen=self.settings.slides[self._slide])
+            yield build(self.truth, slide, self.settings, self._slide_doses[self._slide])
+            return
+        truths = self._truths()
+        for name, mine in self.settings.stained.items():
+            yield build(truths[name], mine, self.settings, self.doses[name])
 
     def prepare(self, mode: CameraMode) -> None:
         """Compute what is needed before the first exposure in a mode: no light waits for it."""

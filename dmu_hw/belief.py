@@ -1,0 +1,186 @@
+"""What is believed of a rig: what its file says, and in its place what calibrations have measured.
+
+Fails closed: a result that is stale, failed, damaged or of another instrument is not passed over in silence, since what
+it would have said is then not known. The refusal names the routine to run again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from typing import Any
+
+from dmu_hw.errors import InputError, Problem
+from dmu_hw.files import Document, content_hash
+from dmu_hw.orientation import Orientation
+from dmu_hw.physics.optics import Optics, overridden
+from dmu_hw.ports import role_of
+from dmu_hw.rig import Rig, RigFile
+from dmu_hw.routine import Check
+from dmu_hw.store import ALL_CHANNELS, CheckRecord, Key, Result, Store
+
+_USED = ("register", "stage", "sensor", "field", "contrast", "psf", "bleach")
+"""Whose optics are believed, in the order in which they are laid over each other; others only tell people."""
+
+
+@dataclass(frozen=True)
+class Belief:
+    """Of one channel."""
+
+    optics: Optics
+    """In coordinates of the frames that the camera gives."""
+    results: Mapping[str, Result]
+    """What it rests on, by routine."""
+
+    @property
+    def hashes(self) -> dict[str, str]:
+        return {name: result.hash for name, result in self.results.items()}
+
+
+def key_of(file: RigFile, channel: str, routine: str, *, per_channel: bool) -> Key:
+    """Where results of a routine lie for a channel of a rig."""
+    settings = file.settings
+    channel = channel if per_channel else ALL_CHANNELS
+    return Key(rig=settings.name, objective=settings.objective, channel=channel, routine=routine)
+
+
+def devices_hash(file: RigFile, roles: Collection[str]) -> str:
+    """Of what the rig says of the devices that a result depends on. What a driver names in `of_frames` (flips, sizes of
+    buffers) changes how frames are handed over and nothing that is measured."""
+    parts = {
+        name: {
+            "driver": file.settings.devices[name].driver,
+            "settings": part.settings.model_dump(mode="json", exclude=set(getattr(part.driver, "of_frames", ()))),
+        }
+        for name, part in file.parts.items()
+        if role_of(name) in roles
+    }
+    return content_hash(parts)
+
+
+class Beliefs:
+    """Of all channels of a rig, whose results lie in a store."""
+
+    def __init__(self, rig: Rig, store: Store, now: datetime) -> None:
+        self._rig = rig
+        self._store = store
+        self._now = now
+        self._orientation = Orientation.of(rig.camera)
+
+    def of_chip(self, channel: str) -> Belief:
+        """What good results say of a channel, in coordinates of the bare chip; others are passed over, since whoever
+        calibrates is about to replace them."""
+        found = {name: result for name, result in self._latest(channel) if not list(self.objections(name, result))}
+        return self._belief(channel, found)
+
+    def of_frames(self, channel: str) -> Belief:
+        """What a run in a channel is to believe, or an InputError with all that stands against it."""
+        found = dict(self._latest(channel))
+        problems = [problem for name, result in found.items() for problem in self.objections(name, result)]
+        calibration = self._rig.settings.calibration
+        for name in calibration.demand if calibration is not None else ():
+            if name not in found:
+                where = f"{self._rig.file.path}: calibration.demand"
+                of = f" of channel {channel}" if channel else ""
+                problems.append(Problem(where, f"there is no {name}{of} in {self._store.folder}; {_advice(name)}"))
+        if problems:
+            raise InputError(problems)
+        belief = self._belief(channel, found)
+        return replace(belief, optics=self._orientation.optics(belief.optics))
+
+    def objections(self, name: str, result: Result) -> Iterator[Problem]:
+        """Why a result is not to be used."""
+        record, where = result.record, str(result.folder / "result.yaml")
+        if record.verdict == "refuse":
+            checks = "; ".join(str(_check(check)) for check in record.checks if check.said == "refuse")
+            yield Problem(where, f"{name} failed: {record.why or checks}; {_advice(name)}")
+        if record.is_stale(self._now):
+            yield Problem(where, f"{name} was good until {record.good_until:%Y-%m-%d %H:%M}; {_advice(name)}")
+        file = self._rig.file
+        for what, then, here in (
+            ("sensor", record.sensor_shape, self._rig.camera.sensor_shape),
+            ("mirrors", record.mirrors_shape, self._rig.dmd.shape),
+        ):
+            if then != here:
+                yield Problem(where, f"{name} is of another instrument: {what} of {then}, here {here}; {_advice(name)}")
+        if record.devices != devices_hash(file, record.roles):
+            of = ", ".join(record.roles)
+            yield Problem(where, f"{name} was measured when {file.path} said otherwise of {of}; {_advice(name)}")
+
+    def _latest(self, channel: str) -> Iterator[tuple[str, Result]]:
+        """The last result of every routine that there is one of."""
+        for name in sorted(self._routines()):
+            for per_channel in (True, False):
+                result = self._store.latest(key_of(self._rig.file, channel, name, per_channel=per_channel))
+                if result is not None:
+                    yield name, result
+                    break
+
+    def _routines(self) -> set[str]:
+        settings = self._rig.settings
+        place = self._store.folder / settings.name / settings.objective
+        return {folder.name for folder in place.glob("*/*") if folder.is_dir()}
+
+    def _belief(self, channel: str, found: Mapping[str, Result]) -> Belief:
+        """The rig's file with results laid over it."""
+        optics = self._orientation.optics(self._rig.file_optics(channel))
+        for name in (name for name in _USED if name in found):
+            record, path = found[name].record, found[name].folder / "result.yaml"
+            then_um, now_um = float(record.believed["sensor_pixel_um"]), optics.sensor_pixel_um
+            if "sensor_pixel_um" in record.optics:
+                optics = _stretched(optics, float(record.optics["sensor_pixel_um"]) / now_um)
+                continue
+            changes = {"optics": dict(record.optics)}
+            laid = overridden(optics, changes["optics"], Document(changes, {}, path), "optics")
+            optics = _kept_in_pixels(optics, laid, record.optics, now_um / then_um)
+        return Belief(optics, dict(found))
+
+
+def believe(rig: Rig, now: datetime | None = None) -> dict[str, Belief]:
+    """Let a rig believe what its calibrations measured, channel by channel; nothing changes where its file names none.
+    All that stands against it is said at once."""
+    calibration = rig.settings.calibration
+    if calibration is None:
+        return {}
+    beliefs = Beliefs(rig, Store(calibration.results), now or datetime.now(UTC))
+    found: dict[str, Belief] = {}
+    problems: list[Problem] = []
+    for name in rig.channels:
+        try:
+            found[name] = beliefs.of_frames(name)
+        except InputError as error:
+            problems.extend(problem for problem in error.problems if problem not in problems)
+    if problems:
+        raise InputError(problems)
+    rig.believe({name: belief.optics for name, belief in found.items()})
+    return found
+
+
+def _stretched(optics: Optics, factor: float) -> Optics:
+    """The same microscope with another size of its pixels: all that was known in pixels stays so."""
+    sizes = {"object_pixel_um": optics.object_pixel_um * factor, "sensor_pixel_um": optics.sensor_pixel_um * factor}
+    lengths = {name: getattr(optics, name).stretched(factor) for name in ("excitation", "emission", "profile")}
+    mirrors = optics.mirrors.model_copy(update={"to_sample": optics.mirrors.to_sample.stretched(factor)})
+    return optics.model_copy(update={**sizes, **lengths, "mirrors": mirrors})
+
+
+def _kept_in_pixels(before: Optics, laid: Optics, changes: Mapping[str, Any], factor: float) -> Optics:
+    """What a result says in micrometres was measured in pixels, which had another size then."""
+    if factor == 1:
+        return laid
+    names = [name for name in ("excitation", "emission", "profile") if name in changes]
+    update: dict[str, Any] = {name: getattr(laid, name).stretched(factor) for name in names}
+    if laid.mirrors.to_sample != before.mirrors.to_sample:
+        stretched = laid.mirrors.to_sample.stretched(factor)
+        update["mirrors"] = laid.mirrors.model_copy(update={"to_sample": stretched})
+    return laid.model_copy(update=update)
+
+
+def _check(record: CheckRecord) -> Check:
+    value = float("nan") if record.value is None else record.value
+    return Check(record.name, value, record.warns, record.refuses, record.advice)
+
+
+def _advice(routine: str) -> str:
+    return f"run `dmu calibrate` with a recipe that has the routine {routine}"
