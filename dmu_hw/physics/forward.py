@@ -8,6 +8,8 @@ much faster for patterns that repeat with the camera pixel.
 
 from __future__ import annotations
 
+import math
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -72,14 +74,34 @@ class Forward:
 
     def from_mirrors(self, mirrors: Tensor) -> Tensor:
         """States of all mirrors, (…, rows, columns), as they fall onto this grid, before any blur."""
+        side = self._mirrors_a_pixel
+        stack = mirrors.reshape(1, -1, *self.optics.mirrors.shape)
+        if side > 1:
+            # a pixel gathers the light of all mirrors on it: between two of them, if their number is even
+            stack = functional.avg_pool2d(stack, side, stride=1, padding=side // 2)
+        place = self._place_among(stack.shape[-2], stack.shape[-1])
+        seen = functional.grid_sample(stack, place, mode="bilinear", padding_mode="zeros", align_corners=False)
+        return seen.reshape(*mirrors.shape[:-2], *self.shape_px)
+
+    @cached_property
+    def _mirrors_a_pixel(self) -> int:
+        """Along the side of a pixel of this grid."""
         rows, columns = self.optics.mirrors.shape
+        pitch_um = math.sqrt(self.optics.mirrors.area_um2 / (rows * columns))
+        return max(1, round(self.pixel_um / pitch_um))
+
+    def _place_among(self, rows: int, columns: int) -> Tensor:
+        """Where the pixels of this grid lie in an array of so many rows and columns, both sides being from -1 to 1."""
+        column, row = self._mirrors_seen
+        place = np.stack([column * 2 / columns, row * 2 / rows], axis=-1)
+        return torch.from_numpy(place).to(dtype=self.dtype, device=self.device)[None]
+
+    @cached_property
+    def _mirrors_seen(self) -> tuple[NDArray[Any], NDArray[Any]]:
+        """Column and row, counted from the centre of the array, of what falls onto each pixel of this grid."""
         x, y = np.broadcast_arrays(self.x_um[None, :], self.y_um[:, None])
         column, row = self.optics.mirrors.to_sample.invert(x, y)
-        place = np.stack([column * 2 / columns, row * 2 / rows], axis=-1)
-        grid = torch.from_numpy(place).to(dtype=self.dtype, device=self.device)[None]
-        stack = mirrors.reshape(1, -1, rows, columns)
-        seen = functional.grid_sample(stack, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
-        return seen.reshape(*mirrors.shape[:-2], *self.shape_px)
+        return column, row
 
     # ---------------------------------------------------------------- light that reaches the camera
 

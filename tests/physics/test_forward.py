@@ -149,6 +149,26 @@ def test_mirrors_arrive_where_the_map_puts_them() -> None:
         assert (x, y) == pytest.approx(expected, abs=0.02)
 
 
+@pytest.mark.parametrize("mirrors_a_pixel", [1.0, 2.0, 2.5, 3.3])
+def test_a_pixel_gathers_the_light_of_all_mirrors_on_it(mirrors_a_pixel: float) -> None:
+    """Of stripes finer than a pixel it sees their mean, and of a square neither more nor less than its area."""
+    pitch_um = 0.3 / mirrors_a_pixel
+    turn = ((0.96 * pitch_um, -0.28 * pitch_um), (0.28 * pitch_um, 0.96 * pitch_um))
+    to_sample = Warp(matrix=turn, shift=(0.13, -0.06))
+    forward = Forward(optics(mirrors=Mirrors(shape=(200, 240), to_sample=to_sample)), (48, 56), 1, dtype=DOUBLE)
+    square, stripes = torch.zeros(2, 200, 240, dtype=DOUBLE)
+    square[90:121, 100:131] = 1
+    stripes[:, ::2] = 1
+    light = forward.from_mirrors(square)
+    assert float(light.sum()) * 0.09 == pytest.approx((31 * pitch_um) ** 2, rel=0.01)
+    x = float((light.sum(0) * torch.from_numpy(forward.x_um)).sum() / light.sum())
+    y = float((light.sum(1) * torch.from_numpy(forward.y_um)).sum() / light.sum())
+    assert (x, y) == pytest.approx(to_sample.apply(115.5 - 120, 105.5 - 100), abs=0.01)
+    if mirrors_a_pixel >= 2:
+        seen = forward.from_mirrors(stripes)[16:32, 20:36]
+        torch.testing.assert_close(seen, torch.full_like(seen, 0.5), atol=0.2, rtol=0)
+
+
 def test_a_distorted_camera_moves_light_and_has_no_aligned_path() -> None:
     shifted = optics(sample_to_sensor=Warp(shift=(0.6, -0.3)))
     forward, plain = (Forward(o, (24, 24), 1, dtype=DOUBLE) for o in (shifted, optics()))
