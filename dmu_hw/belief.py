@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 from dmu_hw.errors import InputError, Problem
@@ -22,6 +23,8 @@ from dmu_hw.store import ALL_CHANNELS, CheckRecord, Key, Result, Store
 
 _USED = ("register", "stage", "sensor", "field", "contrast", "psf", "bleach")
 """Whose optics are believed, in the order in which they are laid over each other; others only tell people."""
+_AHEAD = timedelta(minutes=10)
+"""By so much the clocks of a lab's computers may differ."""
 
 
 @dataclass(frozen=True)
@@ -32,6 +35,8 @@ class Belief:
     """In coordinates of the frames that the camera gives."""
     results: Mapping[str, Result]
     """What it rests on, by routine."""
+    aside: tuple[Problem, ...] = ()
+    """What stands against results that nothing rests on: nobody demanded them, and they only tell people."""
 
     @property
     def hashes(self) -> dict[str, str]:
@@ -71,33 +76,48 @@ class Beliefs:
     def of_chip(self, channel: str) -> Belief:
         """What good results say of a channel, in coordinates of the bare chip; others are passed over, since whoever
         calibrates is about to replace them."""
-        found = {name: result for name, result in self._latest(channel) if not list(self.objections(name, result))}
+        found = {
+            name: result for name, result, problems in self._latest(channel) if result is not None and not problems
+        }
         return self._belief(channel, found)
 
     def of_frames(self, channel: str) -> Belief:
         """What a run in a channel is to believe, or an InputError with all that stands against it."""
-        found = dict(self._latest(channel))
-        problems = [problem for name, result in found.items() for problem in self.objections(name, result)]
         calibration = self._rig.settings.calibration
-        for name in calibration.demand if calibration is not None else ():
-            if name not in found:
+        demanded = calibration.demand if calibration is not None else ()
+        found: dict[str, Result] = {}
+        problems: list[Problem] = []
+        aside: list[Problem] = []
+        there: set[str] = set()
+        for name, result, objections in self._latest(channel):
+            there.add(name)
+            (problems if name in _USED or name in demanded else aside).extend(objections)
+            if result is not None and not objections:
+                found[name] = result
+        for name in demanded:
+            if name not in there:
                 where = f"{self._rig.file.path}: calibration.demand"
                 of = f" of channel {channel}" if channel else ""
                 problems.append(Problem(where, f"there is no {name}{of} in {self._store.folder}; {_advice(name)}"))
         if problems:
             raise InputError(problems)
         belief = self._belief(channel, found)
-        return replace(belief, optics=self._orientation.optics(belief.optics))
+        return replace(belief, optics=self._orientation.optics(belief.optics), aside=tuple(aside))
 
-    def objections(self, name: str, result: Result) -> Iterator[Problem]:
-        """Why a result is not to be used."""
-        record, where = result.record, str(result.folder / "result.yaml")
+    def objections(self, key: Key, result: Result) -> Iterator[Problem]:
+        """Why a result that lies where those of a key do is not to be used."""
+        record, where, name = result.record, str(result.folder / "result.yaml"), key.routine
         if record.verdict == "refuse":
             checks = "; ".join(str(_check(check)) for check in record.checks if check.said == "refuse")
             yield Problem(where, f"{name} failed: {record.why or checks}; {_advice(name)}")
         if record.is_stale(self._now):
             yield Problem(where, f"{name} was good until {record.good_until:%Y-%m-%d %H:%M}; {_advice(name)}")
+        if record.at > self._now + _AHEAD:
+            what = f"{name} was measured at {record.at:%Y-%m-%d %H:%M}, which is to come: the clock was set back"
+            yield Problem(where, f"{what}; {_advice(name)}")
         file = self._rig.file
+        if record.key != key:
+            yield Problem(where, f"{name} is of another instrument: {_named(record.key)}, here {_named(key)}")
         for what, then, here in (
             ("sensor", record.sensor_shape, self._rig.camera.sensor_shape),
             ("mirrors", record.mirrors_shape, self._rig.dmd.shape),
@@ -108,28 +128,28 @@ class Beliefs:
             of = ", ".join(record.roles)
             yield Problem(where, f"{name} was measured when {file.path} said otherwise of {of}; {_advice(name)}")
 
-    def _latest(self, channel: str) -> Iterator[tuple[str, Result]]:
-        """The last result of every routine that there is one of."""
-        for name in sorted(self._routines()):
+    def _latest(self, channel: str) -> Iterator[tuple[str, Result | None, list[Problem]]]:
+        """The last result of every routine that there is one of, and what stands against it; None: it is damaged."""
+        for name in sorted(self._store.routines(self._rig.settings.name, self._rig.settings.objective)):
             for per_channel in (True, False):
-                result = self._store.latest(key_of(self._rig.file, channel, name, per_channel=per_channel))
-                if result is not None:
-                    yield name, result
+                key = key_of(self._rig.file, channel, name, per_channel=per_channel)
+                try:
+                    result = self._store.latest(key)
+                except InputError as error:
+                    yield name, None, [replace(one, what=f"{one.what}; {_advice(name)}") for one in error.problems]
                     break
-
-    def _routines(self) -> set[str]:
-        settings = self._rig.settings
-        place = self._store.folder / settings.name / settings.objective
-        return {folder.name for folder in place.glob("*/*") if folder.is_dir()}
+                if result is not None:
+                    yield name, result, list(self.objections(key, result))
+                    break
 
     def _belief(self, channel: str, found: Mapping[str, Result]) -> Belief:
         """The rig's file with results laid over it."""
         optics = self._orientation.optics(self._rig.file_optics(channel))
         for name in (name for name in _USED if name in found):
             record, path = found[name].record, found[name].folder / "result.yaml"
-            then_um, now_um = float(record.believed["sensor_pixel_um"]), optics.sensor_pixel_um
+            then_um, now_um = record.believed.sensor_pixel_um, optics.sensor_pixel_um
             if "sensor_pixel_um" in record.optics:
-                optics = _stretched(optics, float(record.optics["sensor_pixel_um"]) / now_um)
+                optics = _stretched(optics, _length_um(record.optics["sensor_pixel_um"], path) / now_um)
                 continue
             changes = {"optics": dict(record.optics)}
             laid = overridden(optics, changes["optics"], Document(changes, {}, path), "optics")
@@ -175,6 +195,16 @@ def _kept_in_pixels(before: Optics, laid: Optics, changes: Mapping[str, Any], fa
         stretched = laid.mirrors.to_sample.stretched(factor)
         update["mirrors"] = laid.mirrors.model_copy(update={"to_sample": stretched})
     return laid.model_copy(update=update)
+
+
+def _length_um(value: object, path: Path) -> float:
+    if isinstance(value, float) and value > 0:
+        return value
+    raise InputError([Problem(f"{path}: optics.sensor_pixel_um", f"should be a number above 0, given {value!r}")])
+
+
+def _named(key: Key) -> str:
+    return "/".join((key.rig, key.objective, key.channel or "only"))
 
 
 def _check(record: CheckRecord) -> Check:

@@ -84,7 +84,7 @@ class Calibration:
             figures={} if finding is None else {name: float(value) for name, value in finding.figures.items()},
             optics={} if finding is None else json.loads(json.dumps(dict(finding.optics))),
             settings=measure.settings.model_dump(mode="json"),
-            believed=belief.optics.model_dump(mode="json"),
+            believed=belief.optics,
             roles=routine.devices,
             devices=devices_hash(self._rig.file, routine.devices),
             sensor_shape=self._rig.camera.sensor_shape,
@@ -127,7 +127,7 @@ def sample_put_back(rig: Rig) -> Iterator[None]:
 
 def fit_again(measure: Measure, result: Result) -> tuple[Finding | None, str, tuple[Check, ...]]:
     """Fit and judge what was measured then, without the instrument."""
-    return _fitted(measure, result.evidence(), result.believed())
+    return _fitted(measure, result.evidence(), result.record.believed)
 
 
 def _fitted(measure: Measure, evidence: Evidence, optics: Optics) -> tuple[Finding | None, str, tuple[Check, ...]]:

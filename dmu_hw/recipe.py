@@ -10,8 +10,9 @@ from typing import Annotated, Any, Literal
 from pydantic import ConfigDict, Field
 
 from dmu_hw.errors import InputError, Problem
-from dmu_hw.files import Document, FilePath, Name, Positive, Settings, parse_yaml, read_text, validate
+from dmu_hw.files import Document, FilePath, Name, Settings, parse_yaml, read_text, validate
 from dmu_hw.routine import Routine, routine_of
+from dmu_hw.store import Days
 
 
 class Step(Settings):
@@ -20,7 +21,7 @@ class Step(Settings):
     model_config = ConfigDict(extra="allow")
     routine: Annotated[str, Field(min_length=1)]
     """A module of dmu_hw.routines, a dotted path, or a .py file beside this YAML."""
-    valid_days: Positive | None = None
+    valid_days: Days | None = None
     """How long its result is good for; null: as long as the routine says."""
 
 

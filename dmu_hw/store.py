@@ -4,25 +4,39 @@ RESULTS/RIG/OBJECTIVE/CHANNEL/ROUTINE/TIME/result.yaml        what was found, wh
                                           /found.safetensors    maps that were found
                                           /evidence.safetensors what was measured: enough to fit again
                                           /evidence.json        how it was measured
+
+TIME is when it was found. The last folder is the last result that was stored, also where the clock was set back since
+the one before: then its name is the next moment after that one's.
 """
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
+import shutil
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
-import yaml
-from pydantic import Field
+from pydantic import BeforeValidator, Field
+from pydantic_core import PydanticCustomError
 from safetensors.numpy import load, save
 
-from dmu_hw.errors import InputError, Problem
-from dmu_hw.files import Positive, Settings, file_hash, parse_yaml, read_text, validate, write_whole
+from dmu_hw.dump import dump_yaml
+from dmu_hw.errors import InputError, Problem, RunError
+from dmu_hw.files import (
+    Settings,
+    content_hash,
+    file_hash,
+    parse_yaml,
+    read_text,
+    validate,
+    write_whole,
+)
 from dmu_hw.physics.optics import Optics
 from dmu_hw.routine import Array, Evidence, Said
 
@@ -30,6 +44,26 @@ ALL_CHANNELS = "all"
 """Where results lie that hold for every channel."""
 _RESULT, _FOUND, _EVIDENCE, _FACTS = "result.yaml", "found.safetensors", "evidence.safetensors", "evidence.json"
 _MOST_BYTES = 4_000_000
+_STAMP = "%Y%m%d-%H%M%S-%f"
+_TICK = timedelta(microseconds=1)
+_FIRST_YEAR, _LAST_YEAR = 1970, 2900
+
+
+def _to_moment(value: object) -> object:
+    if isinstance(value, str):
+        try:
+            value = datetime.fromisoformat(value)
+        except ValueError:
+            raise PydanticCustomError("moment", "should be a time as ISO 8601 writes it") from None
+    if isinstance(value, datetime) and value.tzinfo is None:
+        raise PydanticCustomError("moment", "should say its time zone")
+    if isinstance(value, datetime) and not _FIRST_YEAR <= value.year < _LAST_YEAR:
+        raise PydanticCustomError("moment", "should be a time that a clock can show")
+    return value
+
+
+Moment = Annotated[datetime, BeforeValidator(_to_moment)]
+Days = Annotated[float, Field(gt=0, le=36_500)]
 
 
 class Key(Settings):
@@ -59,8 +93,8 @@ class Record(Settings):
 
     kind: Literal["calibration-result"] = "calibration-result"
     key: Key
-    at: datetime
-    valid_days: Positive
+    at: Moment
+    valid_days: Days
     verdict: Said
     why: str = ""
     """Of a result that is refused: what nothing could be fitted to."""
@@ -70,7 +104,7 @@ class Record(Settings):
     """What is to be believed, in the layout of `optics` in a rig YAML, in coordinates of the bare chip."""
     settings: dict[str, Any] = Field(default_factory=dict)
     """Of the routine."""
-    believed: dict[str, Any]
+    believed: Optics
     """The optics that were believed when it was measured."""
     roles: tuple[str, ...]
     """Devices that it depends on…"""
@@ -85,6 +119,12 @@ class Record(Settings):
     hashes: dict[str, str] = Field(default_factory=dict)
     """File beside it → SHA-256."""
     software: str
+    seal: str = ""
+    """Hash of all the rest."""
+
+    @property
+    def sealed(self) -> Record:
+        return self.model_copy(update={"seal": content_hash(self.model_dump(mode="json", exclude={"seal"}))})
 
     @property
     def good_until(self) -> datetime:
@@ -113,9 +153,16 @@ class Result:
         self._check(path)
         return Evidence(arrays, json.loads(path.read_bytes()))
 
-    def believed(self) -> Optics:
-        """The optics that were believed when it was measured."""
-        return Optics.model_validate_json(json.dumps(self.record.believed))
+    def check(self) -> None:
+        """Every file beside it is what was stored; all that are not are named."""
+        problems: list[Problem] = []
+        for name in self.record.hashes:
+            try:
+                self._check(self.folder / name)
+            except InputError as error:
+                problems.extend(error.problems)
+        if problems:
+            raise InputError(problems)
 
     def _arrays(self, name: str) -> dict[str, Array]:
         path = self.folder / name
@@ -140,59 +187,109 @@ class Store:
 
     def add(self, record: Record, evidence: Evidence, found: Mapping[str, Array]) -> Result:
         """Keep a result; what is there already is never touched. result.yaml comes last: without it there is none."""
-        folder = self._new_folder(record)
         parts = {
             _FOUND: _packed(found),
             _EVIDENCE: _packed(evidence.arrays),
-            _FACTS: json.dumps(dict(evidence.facts), indent=1, allow_nan=False).encode(),
+            _FACTS: json.dumps(dict(evidence.facts), indent=1, allow_nan=False, default=_plain).encode(),
         }
-        hashes = {}
-        for name, content in parts.items():
-            write_whole(folder / name, content)
-            hashes[name] = hashlib.sha256(content).hexdigest()
-        whole = record.model_copy(update={"hashes": hashes})
-        text = yaml.safe_dump(whole.model_dump(mode="json"), sort_keys=False, width=120)
-        write_whole(folder / _RESULT, text.encode())
-        return self._read(folder / _RESULT)
+        hashes = {name: hashlib.sha256(content).hexdigest() for name, content in parts.items()}
+        place = self._place(record.key)
+        text = _told(record.model_copy(update={"hashes": hashes}), place)
+        folder: Path | None = None
+        try:
+            folder = _new_folder(place, record.at)
+            for name, content in parts.items():
+                write_whole(folder / name, content)
+            write_whole(folder / _RESULT, text.encode())
+        except OSError as error:
+            if folder is not None:
+                shutil.rmtree(folder, ignore_errors=True)  # room for what comes after it
+            raise RunError(f"{folder or place}: the result could not be stored: {error.strerror or error}") from error
+        return _read(folder / _RESULT)
 
     def results(self, key: Key) -> list[Result]:
         """All of a kind, the oldest first."""
-        return [self._read(path) for path in sorted(self._place(key).glob(f"*/{_RESULT}"))]
+        return [_read(path) for path in self._paths(key)]
 
     def latest(self, key: Key) -> Result | None:
-        """The last one, whatever came of it; earlier ones are not even read."""
-        paths = sorted(self._place(key).glob(f"*/{_RESULT}"))
-        return self._read(paths[-1]) if paths else None
+        """The last one that was stored, whatever came of it; earlier ones are not even read."""
+        paths = self._paths(key)
+        return _read(paths[-1]) if paths else None
 
-    def all(self) -> Iterator[Result]:
-        return (self._read(path) for path in sorted(self.folder.glob(f"*/*/*/*/*/{_RESULT}")))
+    def routines(self, rig: str, objective: str) -> set[str]:
+        """Of which there may be results."""
+        return {folder.name for folder in (self.folder / rig / objective).glob("*/*") if folder.is_dir()}
 
     def _place(self, key: Key) -> Path:
         return self.folder / key.rig / key.objective / (key.channel or "only") / key.routine
 
-    def _new_folder(self, record: Record) -> Path:
-        """Names sort by time, in whatever zone they were made."""
-        stamp = f"{record.at.astimezone(UTC):%Y%m%d-%H%M%S-%f}"
-        folder = self._place(record.key) / stamp
-        folder.mkdir(parents=True, exist_ok=False)
-        return folder
-
-    def _read(self, path: Path) -> Result:
-        text = read_text(path, _MOST_BYTES)
-        record = _record(text, path)
-        return Result(path.parent, record, hashlib.sha256(text.encode()).hexdigest())
+    def _paths(self, key: Key) -> list[Path]:
+        return sorted(self._place(key).glob(f"*/{_RESULT}"))
 
 
-def _record(text: str, path: Path) -> Record:
-    document = parse_yaml(text, path)
-    if isinstance(document.value, dict) and isinstance(document.value.get("at"), str):
-        try:
-            document.value["at"] = datetime.fromisoformat(document.value["at"])
-        except ValueError:
-            raise InputError([Problem(document.where(("at",)), "should be a time as ISO 8601 writes it")]) from None
-    record = validate(document, Record)
-    if record.at.tzinfo is None:
-        raise InputError([Problem(document.where(("at",)), "should say its time zone")])
+def results_in(folder: Path) -> Iterator[Path]:
+    """Every result.yaml of a store, or of a part of it."""
+    return (path for path in sorted(folder.rglob(_RESULT)) if path.is_file())
+
+
+def read_result(folder: Path) -> Result:
+    """The result that lies in a folder; refused if it is not what was stored."""
+    return _read(folder / _RESULT)
+
+
+def _new_folder(place: Path, at: datetime) -> Path:
+    """Names sort by time, in whatever zone they were made; two within a microsecond have a microsecond each."""
+    place.mkdir(parents=True, exist_ok=True)
+    at = at.astimezone(UTC)
+    while True:
+        last = max((stamp for folder in place.iterdir() if (stamp := _moment(folder.name))), default=None)
+        if last is not None and last >= at:
+            at = last + _TICK
+        folder = place / f"{at:{_STAMP}}"
+        with contextlib.suppress(FileExistsError):
+            folder.mkdir()
+            return folder
+
+
+def _moment(name: str) -> datetime | None:
+    """What a folder's name says; None if it is no time."""
+    try:
+        return datetime.strptime(name, _STAMP).replace(tzinfo=UTC)
+    except ValueError:
+        return None
+
+
+def _told(record: Record, place: Path) -> str:
+    """result.yaml, which can be read again: that was tried."""
+    # numbers that are too small for a file become 0 before they are sealed
+    seen = _read_record(dump_yaml(record.model_dump(mode="json")), place / _RESULT)
+    text = dump_yaml(seen.sealed.model_dump(mode="json"))
+    _sound(_read_record(text, place / _RESULT), place / _RESULT)
+    return text
+
+
+def _plain(value: Any) -> Any:
+    """Numbers of numpy as JSON can say them."""
+    if isinstance(value, np.generic | np.ndarray):
+        return value.tolist()
+    raise TypeError(f"evidence cannot hold {type(value).__name__} among its facts")
+
+
+def _read(path: Path) -> Result:
+    if _moment(path.parent.name) is None:
+        raise InputError([Problem(str(path.parent), "is not called as results are, by their time: take it away")])
+    text = read_text(path, _MOST_BYTES)
+    record = _sound(_read_record(text, path), path)
+    return Result(path.parent, record, hashlib.sha256(text.encode()).hexdigest())
+
+
+def _read_record(text: str, path: Path) -> Record:
+    return validate(parse_yaml(text, path), Record)
+
+
+def _sound(record: Record, path: Path) -> Record:
+    if record != record.sealed:
+        raise InputError([Problem(str(path), "was changed since it was stored: it does not match its own checksum")])
     return record
 
 

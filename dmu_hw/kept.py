@@ -1,0 +1,117 @@
+"""What a run believed of its instrument, kept with it: it ends with what it was begun with, whatever is found since."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from datetime import datetime
+from pathlib import Path
+from typing import Literal
+
+from dmu_hw.belief import Belief
+from dmu_hw.dump import dump_yaml
+from dmu_hw.errors import InputError, Problem
+from dmu_hw.files import Settings, parse_yaml, read_text, validate
+from dmu_hw.physics.optics import Optics
+from dmu_hw.rig import Rig
+from dmu_hw.routine import Said
+from dmu_hw.store import Moment
+
+_MOST_BYTES = 4_000_000
+
+
+class Ground(Settings):
+    """A result that a belief rests on."""
+
+    routine: str
+    at: Moment
+    good_until: Moment
+    verdict: Said
+    folder: str
+    """Where it lay."""
+    hash: str
+
+
+class KeptChannel(Settings):
+    """What was believed of one channel."""
+
+    channel: str
+    """Empty of a rig that names none."""
+    rests_on: tuple[Ground, ...]
+    """Empty: what the rig's file says is all."""
+    optics: Optics
+    """All of it, as it was put together."""
+
+
+class KeptBelief(Settings):
+    """calibration.yaml of a run folder."""
+
+    kind: Literal["belief"] = "belief"
+    results: str | None
+    """Folder of results; null: the rig names none."""
+    channels: tuple[KeptChannel, ...]
+
+    @classmethod
+    def of(cls, rig: Rig, beliefs: Mapping[str, Belief]) -> KeptBelief:
+        """What a rig believes now."""
+        calibration = rig.settings.calibration
+        return cls(
+            results=None if calibration is None else str(calibration.results.absolute()),
+            channels=tuple(
+                KeptChannel(
+                    channel=name, rests_on=_grounds(beliefs[name]) if name in beliefs else (), optics=channel.optics
+                )
+                for name, channel in rig.channels.items()
+            ),
+        )
+
+    @property
+    def grounds(self) -> dict[str, Ground]:
+        """Every result once: `routine`, or `routine of channel` where it is of one of several."""
+        found: dict[str, Ground] = {}
+        for kept in self.channels:
+            for ground in kept.rests_on:
+                shared = all(ground in other.rests_on for other in self.channels)
+                found[ground.routine if shared else f"{ground.routine} of {kept.channel}"] = ground
+        return found
+
+    def stale(self, now: datetime) -> list[str]:
+        """What has gone stale by now, for people."""
+        return [
+            f"{name} was good until {ground.good_until.astimezone():%Y-%m-%d %H:%M}"
+            for name, ground in self.grounds.items()
+            if now > ground.good_until
+        ]
+
+    def text(self) -> str:
+        return dump_yaml(self.model_dump(mode="json"))
+
+    def told_to(self, rig: Rig) -> None:
+        """Let a rig believe just that."""
+        optics = {kept.channel: kept.optics for kept in self.channels}
+        if set(optics) != set(rig.channels):
+            raise InputError([Problem(str(rig.file.path), "has other channels than the belief that was kept")])
+        rig.believe(optics)
+
+
+def _grounds(belief: Belief) -> tuple[Ground, ...]:
+    return tuple(
+        Ground(
+            routine=name,
+            at=result.record.at,
+            good_until=result.record.good_until,
+            verdict=result.record.verdict,
+            folder=str(result.folder.absolute()),
+            hash=result.hash,
+        )
+        for name, result in belief.results.items()
+    )
+
+
+def read_kept(path: Path) -> KeptBelief:
+    """What a run kept."""
+    return validate(parse_yaml(read_text(path, _MOST_BYTES), path), KeptBelief)
+
+
+def text_hash(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
