@@ -7,7 +7,7 @@ import json
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,9 +25,29 @@ Weights = dict[str, NDArray[Any]]
 _FORMAT = 1
 _PATTERNS = "patterns"
 _WEIGHTS = "weights."
+_LATER = ("lesson", "adapted")
 _FAR = 2.0
 """By what factor light or noise may differ without a word."""
 MAX_BUNDLE_BYTES = 2_000_000_000
+
+
+class Adaptation(Settings):
+    """To which instrument a bundle was fitted, and what it gained."""
+
+    from_bundle: str
+    """Hash of the one that it was made of."""
+    rig: str
+    objective: str
+    channel: str
+    results: dict[str, str] = Field(default_factory=dict)
+    """Routine → hash of the calibration result that was believed."""
+    pairs: Annotated[int, Field(ge=0)] = 0
+    """Bursts with references, taken on the instrument, that it learned from."""
+    at: str
+    before: dict[str, float]
+    """Scores of the old bundle on held-back fields, seen by the instrument as it is believed to be…"""
+    after: dict[str, float]
+    """…and of this one."""
 
 
 class Header(Settings):
@@ -52,8 +72,17 @@ class Header(Settings):
     trained_on: str = ""
     """What the inverse was computed from: a specimen and its hash."""
     metrics: dict[str, float] = Field(default_factory=dict)
+    lesson: dict[str, Any] | None = None
+    """The training protocol, where all that it needs stands in it; null: it learned from somebody's images."""
+    adapted: Adaptation | None = None
     command: str = ""
     software: str = f"dmu-hw {__version__}"
+
+    @property
+    def text(self) -> str:
+        """As JSON. What came later than the format and is not there is left out: a bundle that was made before keeps
+        its hash."""
+        return self.model_dump_json(exclude={name for name in _LATER if getattr(self, name) is None})
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,7 +96,7 @@ class Bundle:
     @cached_property
     def hash(self) -> str:
         """Of the content, however a file lays it out."""
-        digest = hashlib.sha256(self.header.model_dump_json().encode())
+        digest = hashlib.sha256(self.header.text.encode())
         tensors = self.weights | {_PATTERNS: self.patterns.masks}
         for key in sorted(tensors):
             digest.update(f"{key} {tensors[key].dtype.str} {tensors[key].shape}".encode())
@@ -79,7 +108,7 @@ class Bundle:
         tensors: Weights = {_PATTERNS: np.packbits(self.patterns.masks, axis=-1)}
         tensors |= {f"{_WEIGHTS}{key}": np.asarray(value, order="C") for key, value in self.weights.items()}
         # one entry only: safetensors writes several in an order that changes from process to process
-        metadata = {"dmu": f'{{"sha256":"{_BLANK.decode()}","header":{self.header.model_dump_json()}}}'}
+        metadata = {"dmu": f'{{"sha256":"{_BLANK.decode()}","header":{self.header.text}}}'}
         write_whole(path, _sealed(save(tensors, metadata=metadata)))
 
     @classmethod

@@ -11,6 +11,7 @@ from torch import Tensor
 from dmu_hw.data import Layout
 from dmu_hw.lesson import Lesson, Variation
 from dmu_hw.lmmse import Design, magnitude
+from dmu_hw.physics import dye
 from dmu_hw.physics.aligned import Aligned
 from dmu_hw.physics.forward import Forward
 from dmu_hw.physics.mirrors import leak
@@ -36,7 +37,9 @@ class Seen:
 class Exposure:
     """One way of looking at specimens of one size: light, optics and sensor as the rig is believed to be."""
 
-    def __init__(self, lesson: Lesson, optics: Optics) -> None:
+    def __init__(self, lesson: Lesson, optics: Optics, delivered: Tensor | None = None) -> None:
+        """`delivered` is the light that patterns which do not learn were measured to send, (pattern, y, x) over one
+        tile, where it was measured."""
         # the uneven light is divided out before the inverse sees anything
         self.optics = optics.model_copy(update={"profile": FlatProfile()})
         self.lesson = lesson
@@ -47,6 +50,7 @@ class Exposure:
         self.side_px = lesson.schedule.crop_px
         self.power_mw = lesson.power_mw
         self.sensor = SensorModel.at(optics.sensor, learned.camera_pixel // optics.sensor_ratio)
+        self.delivered = delivered
         self._forwards: dict[torch.device, Forward] = {}
 
     def frame_ms(self, patterns: Tensor) -> Tensor:
@@ -72,18 +76,20 @@ class Exposure:
     def design(self, patterns: Tensor, reach: int) -> Design:
         """What a linear estimate from patterns is computed for."""
         frame_ms = self.frame_ms(patterns)
-        return Design(patterns, self.layout.camera_pixel, self.optics, self.power_mw, frame_ms, reach)
+        light = patterns if self.delivered is None else self.delivered.to(patterns)
+        measured = self.delivered is not None
+        return Design(light, self.layout.camera_pixel, self.optics, self.power_mw, frame_ms, reach, measured)
 
     def varied(self, specimens: Tensor, patterns: Tensor, variation: Variation, generator: torch.Generator) -> Seen:
         """With gradients in the patterns: Gaussian noise of the right size, and whatever varies drawn anew."""
         draws = torch.randn(4, generator=generator).tolist()
         frame_ms = self.frame_ms(patterns)
-        moved = patterns
+        light = moved = self._sent(patterns)
         if variation.shift_px:
-            moved = shifted(patterns, variation.shift_px * draws[2], variation.shift_px * draws[3])
+            moved = shifted(light, variation.shift_px * draws[2], variation.shift_px * draws[3])
         signal, lit, kernels = self._collected(specimens, moved)
-        if kernels is not None and moved is not patterns:
-            kernels = self._aligned(specimens.device, patterns).kernels  # the shift is not known to the inverse
+        if kernels is not None and moved is not light:
+            kernels = self._aligned(specimens.device, light).kernels  # the shift is not known to the inverse
         varied_ms = frame_ms * math.exp(variation.photons * draws[0])
         photons = self._photons(lit, varied_ms).clamp(min=0)  # sharp patterns ring where they are shifted
         noise = self.sensor.surrogate(photons.cpu(), generator).to(photons) - self.sensor.mean_adu(photons)
@@ -93,13 +99,17 @@ class Exposure:
     @torch.no_grad()
     def drawn(self, specimens: Tensor, patterns: Tensor, generator: torch.Generator) -> Seen:
         """With exact Poisson noise, as the camera gives it."""
-        signal, lit, kernels = self._collected(specimens, patterns)
+        signal, lit, kernels = self._collected(specimens, self._sent(patterns))
         frame_ms = self.frame_ms(patterns)
         photons = self._photons(lit, frame_ms)
         adu = self.sensor.draw(photons.cpu(), generator).to(photons)
         if self.signed:
             adu = adu + self.sensor.mean_adu(self._photons(signal, frame_ms)) - self.sensor.mean_adu(photons)
         return Seen(self._signal(adu, frame_ms), kernels)
+
+    def _sent(self, patterns: Tensor) -> Tensor:
+        """The patterns, or the light that they were measured to send."""
+        return patterns if self.delivered is None else self.delivered.to(patterns)
 
     def _collected(self, specimens: Tensor, patterns: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
         """Mean signal, the light that makes its noise, and the collection kernels. Both signals are the same for
@@ -109,7 +119,7 @@ class Exposure:
         if ny * nx > _MOST_PHASES:
             across = self.side_px // patterns.shape[2]
             field = patterns.repeat(1, self.side_px // patterns.shape[1], across)
-            signal = forward.image(specimens, forward.illuminate(field, self.power_mw))
+            signal = forward.image(specimens, self._illuminated(forward, field))
             lit = (
                 forward.image(specimens, forward.illuminate(magnitude(field), self.power_mw)) if self.signed else signal
             )
@@ -119,8 +129,13 @@ class Exposure:
         lit = self._aligned(specimens.device, magnitude(patterns)).image(specimens) if self.signed else signal
         return signal, lit, aligned.kernels
 
+    def _illuminated(self, forward: Forward, field: Tensor) -> Tensor:
+        if self.delivered is None:
+            return forward.illuminate(field, self.power_mw)
+        return dye.saturated(field, self.power_mw, self.optics.dye)
+
     def _aligned(self, device: torch.device, patterns: Tensor) -> Aligned:
-        return Aligned(self._forward(device), patterns, self.power_mw)
+        return Aligned(self._forward(device), patterns, self.power_mw, delivered=self.delivered is not None)
 
     def _forward(self, device: torch.device) -> Forward:
         if device not in self._forwards:

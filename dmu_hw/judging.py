@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -13,6 +13,7 @@ from dmu_hw.beginning import statistics_for
 from dmu_hw.bundle import Bundle, Header
 from dmu_hw.data import Float32Array, PatternStack
 from dmu_hw.images import Split
+from dmu_hw.lesson import BundleStart, Lesson
 from dmu_hw.train import Learner, Trainable
 
 RIDGE_REACH = 2
@@ -84,7 +85,15 @@ def bundled(learner: Learner) -> Bundle:
         exposure_ms=frame_ms,
         dose_mj_cm2=exposure.optics.dose_mj_cm2(exposure.power_mw, frame_ms) * lit,
         trained_on=f"{learner.images.told}, {learner.progress.best_update} updates",
+        lesson=_repeatable(lesson),
         metrics={f"test_{name}": value for name, value in reached.items()},
         command="dmu train",
     )
     return Bundle(header, stack, weights)
+
+
+def _repeatable(lesson: Lesson) -> dict[str, Any] | None:
+    """The protocol of a training that needs nothing but itself. Images of a folder stay with whoever has them."""
+    if lesson.data.kind != "scenes" or isinstance(lesson.patterns.start, BundleStart):
+        return None
+    return lesson.model_dump(mode="json", exclude={"rig", "optics"}, exclude_none=True)

@@ -92,6 +92,8 @@ class Design:
     """Of one frame; with gradients where it depends on the patterns."""
     reach: int
     """Neighbours on each side that a camera pixel is decoded from."""
+    delivered: bool = False
+    """Whether the patterns are light as it was measured at the sample, leakage and blur included."""
 
     @classmethod
     def of(cls, stack: PatternStack, optics: Optics, power_mw: float, exposure_ms: float, reach: int) -> Design:
@@ -117,7 +119,7 @@ class Design:
     def _kernels(self, patterns: Tensor) -> Tensor:
         flat = self.optics.model_copy(update={"profile": FlatProfile()})
         forward = Forward(flat, self.layout.tile_px, self.camera_pixel, dtype=torch.float64)
-        return Aligned(forward, patterns, self.power_mw).kernels
+        return Aligned(forward, patterns, self.power_mw, delivered=self.delivered).kernels
 
     def torus_px(self) -> int:
         """Side of the torus that statistics must have: twice a neighbourhood, so that nothing wraps into itself."""

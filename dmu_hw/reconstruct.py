@@ -22,8 +22,8 @@ from dmu_hw.physics.optics import Optics
 from dmu_hw.physics.sensor import SensorModel
 from dmu_hw.segmenter.model import Segmenter
 
-_SEGMENTER = "segmenter."
-"""What the weights of a bundle's segmenter begin with; all others are the inverse model's."""
+_SEGMENTER, _CORRECTION = "segmenter.", "correction."
+"""What the weights of a bundle's segmenter, and of its correction, begin with; all others are the inverse model's."""
 
 
 class Model(Protocol):
@@ -83,6 +83,50 @@ class Calibrated:
         return even
 
 
+@dataclass(frozen=True)
+class Parts:
+    """The weights of a bundle by whose they are."""
+
+    inverse: Weights
+    segmenter: Weights
+    correction: Weights
+
+    @classmethod
+    def of(cls, weights: Weights) -> Parts:
+        def those(prefix: str) -> Weights:
+            return {key.removeprefix(prefix): value for key, value in weights.items() if key.startswith(prefix)}
+
+        inverse = {key: value for key, value in weights.items() if not key.startswith((_SEGMENTER, _CORRECTION))}
+        return cls(inverse, those(_SEGMENTER), those(_CORRECTION))
+
+    def together(self) -> Weights:
+        """As a bundle keeps them."""
+        segmenter = {f"{_SEGMENTER}{key}": value for key, value in self.segmenter.items()}
+        correction = {f"{_CORRECTION}{key}": value for key, value in self.correction.items()}
+        return self.inverse | segmenter | correction
+
+
+@dataclass(frozen=True, eq=False)
+class Correction:
+    """Gain and offset of each pattern, as the instrument was found to deliver them."""
+
+    gain: Tensor
+    """(pattern, 1, 1)."""
+    offset: Tensor
+    """In signals of the model."""
+
+    @classmethod
+    def of(cls, weights: Weights, count: int, device: torch.device | str) -> Correction:
+        if not weights:
+            return cls(torch.ones(count, 1, 1, device=device), torch.zeros(count, 1, 1, device=device))
+        gain, offset = (torch.from_numpy(weights[key].copy()).to(device)[:, None, None] for key in ("gain", "offset"))
+        return cls(gain, offset)
+
+    def applied(self, signal: Tensor) -> Tensor:
+        """(…, pattern, y, x) as the model would see them."""
+        return (signal - self.offset) / self.gain
+
+
 class Reconstructor:
     """One bundle looking through one window."""
 
@@ -90,14 +134,16 @@ class Reconstructor:
         self.bundle_hash = bundle.hash
         self.calibrated = Calibrated(window, bundle.patterns.camera_pixel, device)
         found = model_class(bundle.header.model, where="bundle", folder=Path())
-        inverse = {key: value for key, value in bundle.weights.items() if not key.startswith(_SEGMENTER)}
-        self.model = found(inverse, bundle.patterns.layout, device)
-        self.segmenter = _segmenter(bundle, device) if bundle.header.task == "segment" else None
+        parts = Parts.of(bundle.weights)
+        self.model = found(parts.inverse, bundle.patterns.layout, device)
+        self.segmenter = _segmenter(bundle, parts, device) if bundle.header.task == "segment" else None
+        self.correction = Correction.of(parts.correction, bundle.patterns.count, device)
 
     @torch.no_grad()
     def estimate(self, frames: Uint16Array) -> Estimate:
         """A burst (pattern, y, x) → the specimen on the object grid, and the objects in it if the bundle segments."""
-        image = self.calibrated.flat(self.model(self.calibrated.signal(frames)[None])[0])
+        signal = self.correction.applied(self.calibrated.signal(frames))
+        image = self.calibrated.flat(self.model(signal[None])[0])
         if self.segmenter is None:
             image = image.clip(min=0)  # no light is darker than none; what a segmenter looks at is no image
         labels = None if self.segmenter is None else self._objects(self.segmenter, image)
@@ -108,13 +154,10 @@ class Reconstructor:
         return segments.instances(torch.sigmoid(segmenter(seen))[0].cpu().numpy())
 
 
-def _segmenter(bundle: Bundle, device: torch.device | str) -> Segmenter:
-    weights = {
-        key.removeprefix(_SEGMENTER): value for key, value in bundle.weights.items() if key.startswith(_SEGMENTER)
-    }
-    if not weights:
+def _segmenter(bundle: Bundle, parts: Parts, device: torch.device | str) -> Segmenter:
+    if not parts.segmenter:
         raise InputError([Problem(f"bundle {bundle.header.name}", "is for segmentation, but holds no segmenter")])
-    return Segmenter.of(weights).to(device)
+    return Segmenter.of(parts.segmenter).to(device)
 
 
 def enlarged(calibrated: Calibrated, frame: Uint16Array) -> Float32Array:

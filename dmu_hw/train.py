@@ -47,6 +47,28 @@ class Trainable(Protocol):
     def weights(self) -> Weights: ...
 
 
+class Pairs(Protocol):
+    """Bursts and full-resolution references of the same fields, taken on an instrument: they count beside what is
+    simulated."""
+
+    def loss(self, model: nn.Module, generator: torch.Generator) -> Tensor:
+        """Of some of them."""
+
+    def error(self, model: nn.Module) -> float:
+        """Of those that nothing learns from."""
+
+
+@dataclass(frozen=True, eq=False)
+class Known:
+    """What a training may begin with: weights of a bundle, the light that its patterns were measured to send, and what
+    was taken on the instrument."""
+
+    weights: Weights | None = None
+    segmenter: Weights | None = None
+    delivered: Tensor | None = None
+    pairs: Pairs | None = None
+
+
 @dataclass
 class Progress:
     """Where a training stands."""
@@ -71,10 +93,13 @@ class Learner:
         images: Images,
         device: torch.device | str = "cpu",
         team: Team | None = None,
+        known: Known | None = None,
     ) -> None:
+        """`known` is what it begins with instead of nothing."""
         self.lesson, self.network, self.images = lesson, network, images
         self.device, self.team = torch.device(device), team or Team()
-        self.exposure = Exposure(lesson, optics)
+        self.known = known or Known()
+        self.exposure = Exposure(lesson, optics, self.known.delivered)
         self.generator = torch.Generator().manual_seed(lesson.schedule.seed)
         self.patterns = first_patterns(lesson.patterns, self.exposure, images, self.generator).to(self.device)
         self.model = self._first_model()
@@ -96,7 +121,9 @@ class Learner:
             raise InputError([Problem("network.model", f"{name!r} is computed, not trained")])
         design = self.exposure.design(self.shown().cpu().double(), self.reach)
         self.statistics = statistics_for(design, self.images)
-        weights = cast("type[Trainable]", found).start(self.network, design, self.statistics, lesson.schedule.seed)
+        weights = self.known.weights
+        if weights is None:
+            weights = cast("type[Trainable]", found).start(self.network, design, self.statistics, lesson.schedule.seed)
         model = cast("nn.Module", cast("Any", found)(weights, self.layout, self.device))
         wanted = lesson.schedule.compiled
         if wanted or (wanted is None and self.device.type == "cuda"):
@@ -107,6 +134,8 @@ class Learner:
         task = self.lesson.task
         if isinstance(task, ImageTask):
             return None
+        if self.known.segmenter is not None:
+            return Segmenter.of(self.known.segmenter).to(self.device)
         return Segmenter.start(task.network, self.lesson.schedule.seed).to(self.device)
 
     def _groups(self) -> list[dict[str, Any]]:
@@ -167,6 +196,8 @@ class Learner:
         noise = torch.Generator().manual_seed(int(torch.randint(2**62, (), generator=self.generator)) + self.team.rank)
         self.model.train(stage.name != "head")
         loss = self._loss(stage, self._share(crops), noise)
+        if self.known.pairs is not None:
+            loss = loss + self.known.pairs.loss(self.model, self.generator)
         self.optimiser.zero_grad()
         torch.autograd.backward(loss)
         self.team.average(parameter for group in self.optimiser.param_groups for parameter in group["params"])
@@ -260,7 +291,8 @@ class Learner:
             else:
                 maps = self.inner(self.maps(estimate).float().cpu())
                 errors.extend([float(segment_loss(maps, self.inner(_targets(crops))))] * len(estimate))
-        return float(np.mean(errors))
+        error = float(np.mean(errors))
+        return error if self.known.pairs is None else error + self.known.pairs.error(self.model)
 
     def validate(self) -> float:
         """Judge on `val`, keep the best; returns the error."""

@@ -179,6 +179,43 @@ def train(
 
 
 @app.command()
+def adapt(  # noqa: PLR0917 - options have names
+    bundle: Annotated[Path, typer.Argument(metavar="BUNDLE", help="A bundle, such as protocols/bundles/nuclei.dmu.")],
+    rig: Annotated[Path, typer.Option("--rig", metavar="RIG", help="The instrument, with what was measured of it.")],
+    channel: Annotated[
+        str | None, typer.Option("--channel", metavar="NAME", help="Which channel, where the rig has several.")
+    ] = None,
+    protocol: Annotated[
+        Path | None,
+        typer.Option(
+            "--protocol", metavar="TRAIN", help="What it was trained by, where the bundle itself does not say so."
+        ),
+    ] = None,
+    pairs: Annotated[
+        list[Path] | None,
+        typer.Option("--pairs", metavar="RUN", help="A run with full references to learn from; may be given often."),
+    ] = None,
+    updates: Annotated[int, typer.Option("--updates", min=1, help="How long to learn.")] = 200,
+    refine: Annotated[bool, typer.Option("--refine", help="Let the patterns learn too.")] = False,
+    out: Annotated[
+        Path | None, typer.Option("--out", metavar="FILE", help="Default: BUNDLE-RIG.dmu beside it.")
+    ] = None,
+    device: DeviceOption = "auto",
+    json: Json = False,
+) -> None:
+    """Fit a bundle to the instrument as it was measured; the old one stays.
+
+    Patterns stay as they are unless --refine. Exit status 3: nothing was gained on held-back fields, and nothing is
+    written.
+    """
+    with Output(as_json=json) as output:
+        from dmu_hw.cli.adapt import Wish, adapt_bundle  # noqa: PLC0415
+
+        wish = Wish(channel, protocol, tuple(pairs or ()), updates, refine, out, device)
+        adapt_bundle(bundle, rig, wish, output)
+
+
+@app.command()
 def compare(
     protocol: Annotated[Path, typer.Argument(metavar="PROTOCOL", help="Such as protocols/compare-simulated.yaml.")],
     out: Annotated[

@@ -20,8 +20,9 @@ from dmu_hw.physics.mirrors import leak
 class Aligned:
     """`Forward.image` for one tile of patterns, as strided convolutions; equal to it to rounding."""
 
-    def __init__(self, forward: Forward, tile: Tensor, power_mw: float = 0.0) -> None:
-        """`tile` is (pattern, y, x), its sides multiples of the camera pixel; it begins at the field's corner."""
+    def __init__(self, forward: Forward, tile: Tensor, power_mw: float = 0.0, *, delivered: bool = False) -> None:
+        """`tile` is (pattern, y, x), its sides multiples of the camera pixel; it begins at the field's corner. What is
+        `delivered` has gone through leakage and blur already: it is light as it was measured at the sample."""
         optics = forward.optics
         if not optics.sample_to_sensor.is_identity:
             raise ValueError("the aligned path needs an undistorted camera: sample_to_sensor must be the identity")
@@ -35,7 +36,9 @@ class Aligned:
         self.forward = forward
         self.reach = forward.emission.shape[-1] // 2
         self.phases = (tile.shape[-2] // side, tile.shape[-1] // side)
-        lit = blur(leak(tile, optics.mirrors.leakage), forward.excitation, periodic=True)
+        lit = tile
+        if not delivered:
+            lit = blur(leak(tile, optics.mirrors.leakage), forward.excitation, periodic=True)
         self.kernels = self._kernels(dye.saturated(lit, power_mw, optics.dye))
 
     def _kernels(self, lit: Tensor) -> Tensor:
