@@ -135,6 +135,14 @@ class Dmd(Device, Protocol):
 
 
 @runtime_checkable
+class Waiting(Protocol):
+    """What a DMD may promise beside its port: it takes another time for the one after which its patterns stand."""
+
+    def wait_ms(self, settle_ms: float) -> None:
+        """From now on this is `settle_ms`, and pulses go to the camera so long after a step."""
+
+
+@runtime_checkable
 class Camera(Device, Protocol):
     """A camera with a frame buffer."""
 

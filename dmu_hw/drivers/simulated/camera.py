@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterator
 from dataclasses import replace
-from typing import Annotated
+from typing import Annotated, Literal
 
 import numpy as np
 from pydantic import Field
@@ -22,6 +22,17 @@ _SAME_MS = 1e-6
 """Moments that differ by less are one: sums of times are not exact."""
 
 
+class CameraTruth(Settings):
+    """What is so, whatever is said of it; null: it is as said."""
+
+    trigger_latency_ms: NonNegative | None = None
+    trigger_jitter_ms: NonNegative = 0.0
+    """Standard deviation of the latency; no pulse is off by more than three of them."""
+    readout_ms: NonNegative | None = None
+    tick_ms: NonNegative = 0.0
+    """The times of frames are whole multiples of it."""
+
+
 class CameraSettings(Settings):
     """A camera with a global shutter and one buffer."""
 
@@ -35,13 +46,17 @@ class CameraSettings(Settings):
     flip_x: bool = False
     """Frames are handed over with x, or y, running against the chip."""
     flip_y: bool = False
+    alignment: Literal["low", "high"] = "low"
+    """Which bits of 16 its numbers fill where it has fewer. high, as some drivers hand them over, is a fault to be
+    found: all numbers are too large by the same power of two."""
+    true: CameraTruth = CameraTruth()
 
 
 class Camera:
     """A face of the world. A frame is computed when it is fetched, from what was so while it was exposed."""
 
     Settings = CameraSettings
-    of_frames = ("flip_x", "flip_y", "buffer_frames", "binnings", "exposure_ms")
+    of_frames = ("flip_x", "flip_y", "buffer_frames", "binnings", "exposure_ms", "true")
     """Settings that calibrations do not depend on."""
 
     def __init__(self, settings: CameraSettings, mount: Mount) -> None:
@@ -53,6 +68,10 @@ class Camera:
         self.sensor_shape = self._world.settings.sensor_shape
         self.flips = (settings.flip_x, settings.flip_y)
         self._orientation = Orientation(*self.flips, self.sensor_shape)
+        true = settings.true
+        latency_ms, readout_ms = true.trigger_latency_ms, true.readout_ms
+        self._latency_ms = settings.trigger_latency_ms if latency_ms is None else latency_ms
+        self._readout_ms = settings.readout_ms if readout_ms is None else readout_ms
         self._mode: CameraMode | None = None
         self._buffer: Uint16Array = np.zeros((0, 0), dtype=np.uint16)
         self._dead = False
@@ -68,7 +87,7 @@ class Camera:
         self.disarm()
 
     def readout_ms(self, mode: CameraMode) -> float:
-        return self.settings.readout_ms * mode.roi.height / self.sensor_shape[0]
+        return self.settings.readout_ms * self._part(mode)
 
     def configure(self, mode: CameraMode) -> None:
         self._alive()
@@ -119,6 +138,10 @@ class Camera:
     def _on_chip(self, mode: CameraMode) -> CameraMode:
         return replace(mode, roi=self._orientation.window(mode.roi))
 
+    def _part(self, mode: CameraMode) -> float:
+        """Of the rows of the chip that are read out."""
+        return mode.roi.height / self.sensor_shape[0]
+
     def _alive(self) -> None:
         if self._dead:
             raise DeviceError(self.name, "does not answer any more")
@@ -142,13 +165,25 @@ class Camera:
     def _triggered(self, mode: CameraMode) -> Iterator[float]:
         free_from_ms = self._free_from_ms
         for pulse_ms in self._world.pulses_ms:
-            start_ms = pulse_ms + self.settings.trigger_latency_ms
+            start_ms = self._answer_ms(pulse_ms)
             if start_ms > free_from_ms - _SAME_MS:  # a pulse during exposure or readout is not seen
                 yield start_ms
                 free_from_ms = self._free_after(start_ms, mode)
 
+    def _answer_ms(self, pulse_ms: float) -> float:
+        """When it begins to expose for a pulse, however often it is asked."""
+        jitter_ms = self.settings.true.trigger_jitter_ms
+        if jitter_ms == 0:
+            return pulse_ms + self._latency_ms
+        luck = np.random.default_rng([self._world.settings.seed, 0x717, round(pulse_ms * 1e6)]).standard_normal()
+        return pulse_ms + max(0.0, self._latency_ms + jitter_ms * float(np.clip(luck, -3, 3)))
+
+    def _stamp_ms(self, start_ms: float) -> float:
+        tick_ms = self.settings.true.tick_ms
+        return start_ms if tick_ms == 0 else round(start_ms / tick_ms) * tick_ms
+
     def _ready_ms(self, start_ms: float, mode: CameraMode) -> float:
-        return start_ms + mode.exposure_ms + self.readout_ms(mode)
+        return start_ms + mode.exposure_ms + self._readout_ms * self._part(mode)
 
     def _free_after(self, start_ms: float, mode: CameraMode) -> float:
         return max(self._ready_ms(start_ms, mode), start_ms + mode.interval_ms)
@@ -167,12 +202,13 @@ class Camera:
         self._left -= 1
         number, self._number = self._number, self._number + 1
         self._free_from_ms = self._free_after(start_ms, mode)
-        latency_ms = self.settings.trigger_latency_ms
-        world.pulses_ms[:] = [pulse for pulse in world.pulses_ms if pulse + latency_ms > start_ms]
+        world.pulses_ms[:] = [pulse for pulse in world.pulses_ms if self._answer_ms(pulse) > start_ms]
         pixels = self._orientation.turned(world.expose(start_ms, stop_ms, self._on_chip(mode)))
+        if self.settings.alignment == "high":
+            pixels = pixels << (16 - world.truth.sensor.bits)
         world.exposure_ended(stop_ms)
         if world.faults.strikes("dropped_frame"):
             return None
         if not world.faults.strikes("repeated_frame"):
             self._buffer[:] = pixels
-        return RawFrame(self._buffer, number, start_ms)
+        return RawFrame(self._buffer, number, self._stamp_ms(start_ms))

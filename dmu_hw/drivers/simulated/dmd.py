@@ -19,6 +19,14 @@ from dmu_hw.files import Fraction, NonNegative, Settings
 from dmu_hw.ports import Mount
 
 
+class DmdTruth(Settings):
+    """What is so, whatever is said of it; null: it is as said."""
+
+    settle_ms: NonNegative | None = None
+    dark_ms: NonNegative | None = None
+    first_step: Annotated[int, Field(ge=0)] | None = None
+
+
 class DmdSettings(Settings):
     """A DMD with its own pattern memory."""
 
@@ -34,6 +42,9 @@ class DmdSettings(Settings):
     """Whether the device tells which frames a sequence has shown."""
     read_back_lies: bool = False
     """It tells what it was asked to show, whatever it showed."""
+    first_step: Annotated[int, Field(ge=0)] = 0
+    """The place in its order at which this device begins a sequence; orders are turned by as much against it."""
+    true: DmdTruth = DmdTruth()
 
     @model_validator(mode="after")
     def _a_mirror_is_stuck_one_way(self) -> DmdSettings:
@@ -54,6 +65,8 @@ class Dmd:
     """A face of the world."""
 
     Settings = DmdSettings
+    of_frames = ("true",)
+    """Settings that calibrations do not depend on."""
 
     def __init__(self, settings: DmdSettings, mount: Mount) -> None:
         self.settings = settings
@@ -61,6 +74,10 @@ class Dmd:
         self.shape = mount.optics.mirrors.shape
         self.memory_frames = settings.memory_frames
         self.settle_ms = settings.settle_ms + settings.dark_ms
+        true = settings.true
+        self._dark_ms = settings.dark_ms if true.dark_ms is None else true.dark_ms
+        self._stands_ms = self._dark_ms + (settings.settle_ms if true.settle_ms is None else true.settle_ms)
+        self._late_steps = 0 if true.first_step is None else true.first_step - settings.first_step
         self.reads_back = settings.read_back
         self._world = world_of(mount)
         self._memory: list[MirrorFrame] = []
@@ -74,6 +91,9 @@ class Dmd:
 
     def close(self) -> None:
         self.stop()
+
+    def wait_ms(self, settle_ms: float) -> None:
+        self.settle_ms = settle_ms
 
     def upload_ms(self, frames: int) -> float:
         return frames * self.settings.upload_ms_per_frame
@@ -135,7 +155,9 @@ class Dmd:
 
     def _wronged(self, asked: Sequence[int]) -> list[_Step]:
         """What a sequence shows, and what it will tell of it, once faults have had their way."""
-        faults, order, frames = self._world.faults, list(asked), self._memory
+        faults, frames = self._world.faults, self._memory
+        begin = self._late_steps % len(asked)
+        order = [*asked[begin:], *asked[:begin]]
         if (shift := faults.struck("shifted_sequence")) is not None:
             order = [*order[shift.by % len(order) :], *order[: shift.by % len(order)]]
         if (swap := faults.struck("swapped_patterns")) is not None:
@@ -183,8 +205,8 @@ class Dmd:
             return
         after: Shown = ((frame, 1.0),)
         mixed: Shown = tuple((shown, part / 2) for shown, part in (*before, *after))
-        mirrors.set(time_ms + self.settings.dark_ms, mixed)
-        mirrors.set(time_ms + self.settle_ms, after)
+        mirrors.set(time_ms + self._dark_ms, mixed)
+        mirrors.set(time_ms + self._stands_ms, after)
 
     # ---------------------------------------------------------------- mirrors that do not obey
 

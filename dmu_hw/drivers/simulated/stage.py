@@ -11,6 +11,17 @@ from dmu_hw.files import NonNegative, Positive, Settings
 from dmu_hw.ports import Mount
 
 
+class StageTruth(Settings):
+    """What is so, while the stage counts its own micrometres along its own axes."""
+
+    scale: Positive = 1.0
+    """True micrometres in one of the stage."""
+    angle_deg: float = 0.0
+    """From the camera's axes to those of the stage, from x towards y."""
+    backlash_um: tuple[NonNegative, NonNegative] | None = None
+    """Of x and of y; null: as said."""
+
+
 class StageSettings(Settings):
     """A motor stage."""
 
@@ -21,6 +32,7 @@ class StageSettings(Settings):
     """Time that any move takes, however short."""
     backlash_um: NonNegative = 0.0
     """How far short it stops when it comes from above."""
+    true: StageTruth = StageTruth()
 
 
 class FocusSettings(Settings):
@@ -35,6 +47,8 @@ class Stage:
     """A face of the world."""
 
     Settings = StageSettings
+    of_frames = ("true",)
+    """Settings that calibrations do not depend on."""
 
     def __init__(self, settings: StageSettings, mount: Mount) -> None:
         self.settings = settings
@@ -42,6 +56,7 @@ class Stage:
         self.limits_um = (settings.x_um, settings.y_um)
         self._world = world_of(mount)
         self._commanded = (0.0, 0.0)
+        self._reached = (0.0, 0.0)
 
     def open(self) -> None:
         """Nothing to connect."""
@@ -60,12 +75,20 @@ class Stage:
         distance = math.hypot(x_um - before[0], y_um - before[1])
         _travel(self._world, self.name, self.travel_ms(distance), timeout_ms)
         self._commanded = (x_um, y_um)
-        slack = self.settings.backlash_um
-        reached = [new + slack if new < old else new for new, old in zip((x_um, y_um), before, strict=True)]
-        self._world.go((reached[0], reached[1], self._world.place_um[2]))
+        x_slack, y_slack = self.settings.true.backlash_um or (self.settings.backlash_um,) * 2
+        reached_x, reached_y = self._reached
+        # the screw turns in its nut until it meets the flank that drives the way it goes
+        self._reached = min(max(reached_x, x_um), x_um + x_slack), min(max(reached_y, y_um), y_um + y_slack)
+        self._world.go((*self._true_um(*self._reached), self._world.place_um[2]))
 
     def position_um(self) -> tuple[float, float]:
         return self._commanded
+
+    def _true_um(self, x_um: float, y_um: float) -> tuple[float, float]:
+        true = self.settings.true
+        angle = math.radians(true.angle_deg)
+        along, across = true.scale * math.cos(angle), true.scale * math.sin(angle)
+        return along * x_um - across * y_um, across * x_um + along * y_um
 
 
 class Focus:
