@@ -134,6 +134,7 @@ class Sensor(Settings):
     gain_adu_per_e: Positive = 0.25
     offset_adu: NonNegative = 100.0
     read_noise_e: NonNegative = 2.0
+    """Root mean square over the pixels."""
     full_well_e: Positive = 250_000.0
     bits: Annotated[int, Field(ge=8, le=16)] = 16
     binning: Literal["charge", "digital"] = "charge"
@@ -142,6 +143,8 @@ class Sensor(Settings):
     """Pixel-to-pixel standard deviation of the offset."""
     gain_spread: Fraction = 0.0
     """Pixel-to-pixel standard deviation of the sensitivity, as a part of it."""
+    read_noise_spread: Fraction = 0.0
+    """Pixel-to-pixel standard deviation of the logarithm of the read noise."""
     dead_fraction: Fraction = 0.0
     hot_fraction: Fraction = 0.0
     hot_e_per_ms: NonNegative = 5.0

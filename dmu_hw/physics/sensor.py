@@ -19,6 +19,8 @@ class SensorMaps:
     response: Tensor
     offset_adu: Tensor
     dark_e_per_ms: Tensor
+    read_noise: Tensor
+    """As a part of that of the whole chip."""
 
     @classmethod
     def draw(cls, sensor: Sensor, shape: tuple[int, int], seed: int) -> SensorMaps:
@@ -28,7 +30,9 @@ class SensorMaps:
         response[rng.random(shape) < sensor.dead_fraction] = 0
         offset = sensor.offset_adu + sensor.offset_spread_adu * rng.standard_normal(shape)
         dark = sensor.hot_e_per_ms * (rng.random(shape) < sensor.hot_fraction)
-        return cls(*(torch.from_numpy(values) for values in (response.clip(0), offset, dark)))
+        noise = np.exp(sensor.read_noise_spread * rng.standard_normal(shape))
+        noise /= math.sqrt(np.mean(noise**2))
+        return cls(*(torch.from_numpy(values) for values in (response.clip(0), offset, dark, noise)))
 
 
 @dataclass(frozen=True)

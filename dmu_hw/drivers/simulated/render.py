@@ -58,7 +58,7 @@ class Renderer:
 
         return SensorModel(
             sensor,
-            read_noise_e=sensor.read_noise_of(side),
+            read_noise_e=sensor.read_noise_of(side) * binned(self.maps.read_noise**2).sqrt(),
             offset_adu=binned(self.maps.offset_adu),
             dark_e=binned(self.maps.dark_e_per_ms) * side**2 * exposure_ms,
             response=binned(self.maps.response),

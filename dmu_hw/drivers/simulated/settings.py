@@ -85,6 +85,8 @@ class WorldSettings(Settings):
     drift_um_s: tuple[float, float] = (0.0, 0.0)
     """Creep of the specimen in x and y."""
     focus_drift_um_s: float = 0.0
+    flicker: Fraction = 0.0
+    """Standard deviation of all light from exposure to exposure, as a part of it."""
     specimen_z_um: float = 0.0
     """Focus position at which the specimen is sharp."""
     faults: tuple[Fault, ...] = ()
