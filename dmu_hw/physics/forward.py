@@ -84,17 +84,31 @@ class Forward:
         return seen.reshape(*mirrors.shape[:-2], *self.shape_px)
 
     @cached_property
+    def _mirror_px(self) -> float:
+        """Side of a mirror's image in pixels of this grid."""
+        rows, columns = self.optics.mirrors.shape
+        return math.sqrt(self.optics.mirrors.area_um2 / (rows * columns)) / self.pixel_um
+
+    @cached_property
     def _mirrors_a_pixel(self) -> int:
         """Along the side of a pixel of this grid."""
-        rows, columns = self.optics.mirrors.shape
-        pitch_um = math.sqrt(self.optics.mirrors.area_um2 / (rows * columns))
-        return max(1, round(self.pixel_um / pitch_um))
+        return max(1, round(1 / self._mirror_px))
 
     def _place_among(self, rows: int, columns: int) -> Tensor:
         """Where the pixels of this grid lie in an array of so many rows and columns, both sides being from -1 to 1."""
         column, row = self._mirrors_seen
-        place = np.stack([column * 2 / columns, row * 2 / rows], axis=-1)
+        place = np.stack([self._edged(column, columns) * 2 / columns, self._edged(row, rows) * 2 / rows], axis=-1)
         return torch.from_numpy(place).to(dtype=self.dtype, device=self.device)[None]
+
+    def _edged(self, place: NDArray[Any], count: int) -> NDArray[Any]:
+        """Places among mirrors, moved so that a pixel between two of them has of each what it covers of it: a mirror is
+        even from edge to edge, and only a pixel on the edge sees both."""
+        if self._mirror_px <= 1:
+            return place
+        middle = (count - 1) / 2  # of the first mirror is at -middle
+        before = np.floor(place + middle)
+        beyond = place + middle - before - 0.5
+        return before - middle + np.clip(beyond * self._mirror_px + 0.5, 0, 1)
 
     @cached_property
     def _mirrors_seen(self) -> tuple[NDArray[Any], NDArray[Any]]:

@@ -149,6 +149,20 @@ def test_mirrors_arrive_where_the_map_puts_them() -> None:
         assert (x, y) == pytest.approx(expected, abs=0.02)
 
 
+@pytest.mark.parametrize("shift_px", [0.0, 0.25, 0.5, 0.8])
+@pytest.mark.parametrize("side_px", [1.6, 4.0])
+def test_a_mirror_is_even_from_edge_to_edge(side_px: float, shift_px: float) -> None:
+    """Each pixel of the grid sees of it what it covers of it."""
+    side_um = 0.3 * side_px
+    to_sample = Warp(matrix=((side_um, 0.0), (0.0, -side_um)), shift=(0.3 * shift_px, 0.0))
+    forward = Forward(optics(mirrors=Mirrors(shape=(8, 8), to_sample=to_sample)), (32, 32), 1, dtype=DOUBLE)
+    mirrors = torch.zeros(8, 8, dtype=DOUBLE)
+    mirrors[:, 4] = 1
+    line = forward.from_mirrors(mirrors)[16]
+    pixels = torch.arange(33, dtype=DOUBLE) - 16 - shift_px
+    torch.testing.assert_close(line, pixels.clamp(0, side_px).diff(), rtol=0, atol=1e-9)
+
+
 @pytest.mark.parametrize("mirrors_a_pixel", [1.0, 2.0, 2.5, 3.3])
 def test_a_pixel_gathers_the_light_of_all_mirrors_on_it(mirrors_a_pixel: float) -> None:
     """Of stripes finer than a pixel it sees their mean, and of a square neither more nor less than its area."""
