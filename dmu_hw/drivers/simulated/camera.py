@@ -31,6 +31,9 @@ class CameraTruth(Settings):
     readout_ms: NonNegative | None = None
     tick_ms: NonNegative = 0.0
     """The times of frames are whole multiples of it."""
+    alignment: Literal["low", "high"] = "low"
+    """Which bits of 16 its numbers fill where it has fewer. high, as some drivers hand them over, is a fault to be
+    found: all numbers are too large by the same power of two."""
 
 
 class CameraSettings(Settings):
@@ -46,9 +49,6 @@ class CameraSettings(Settings):
     flip_x: bool = False
     """Frames are handed over with x, or y, running against the chip."""
     flip_y: bool = False
-    alignment: Literal["low", "high"] = "low"
-    """Which bits of 16 its numbers fill where it has fewer. high, as some drivers hand them over, is a fault to be
-    found: all numbers are too large by the same power of two."""
     true: CameraTruth = CameraTruth()
 
 
@@ -204,7 +204,7 @@ class Camera:
         self._free_from_ms = self._free_after(start_ms, mode)
         world.pulses_ms[:] = [pulse for pulse in world.pulses_ms if self._answer_ms(pulse) > start_ms]
         pixels = self._orientation.turned(world.expose(start_ms, stop_ms, self._on_chip(mode)))
-        if self.settings.alignment == "high":
+        if self.settings.true.alignment == "high":
             pixels = pixels << (16 - world.truth.sensor.bits)
         world.exposure_ended(stop_ms)
         if world.faults.strikes("dropped_frame"):

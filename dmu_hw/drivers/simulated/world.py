@@ -155,13 +155,22 @@ class World:
     def expose(self, start_ms: float, stop_ms: float, mode: CameraMode) -> Uint16Array:
         """What the camera's converter gives for light gathered between two moments."""
         with self.clock.held():
-            for light in self._light(self._seen_until_ms, start_ms):
-                self.renderer.bleach(light)
-            pixels = self.renderer.expose(self._light(start_ms, stop_ms), mode, stop_ms - start_ms, self.exposures)
+            for part in self._light(self._seen_until_ms, start_ms):
+                self.renderer.bleach(part)
+            light = self._flickering(self._light(start_ms, stop_ms))
+            pixels = self.renderer.expose(light, mode, stop_ms - start_ms, self.exposures)
         self.exposures += 1
         self._seen_until_ms = stop_ms
         self.history.forget_before(stop_ms)
         return pixels
+
+    def _flickering(self, light: list[Light]) -> list[Light]:
+        """The light of an exposure, which is not as bright as that of another."""
+        if self.settings.flicker == 0:
+            return light
+        luck = np.random.default_rng([self.settings.seed, self.exposures, 0xF11C]).standard_normal()
+        factor = max(0.0, 1 + self.settings.flicker * luck)
+        return [replace(part, power_mw=part.power_mw * factor) for part in light]
 
     def _light(self, start_ms: float, stop_ms: float) -> list[Light]:
         """The light of a time, and the point of the specimen that was on the axis in the middle of it."""
