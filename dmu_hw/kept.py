@@ -50,6 +50,8 @@ class KeptBelief(Settings):
     results: str | None
     """Folder of results; null: the rig names none."""
     channels: tuple[KeptChannel, ...]
+    aside: tuple[str, ...] = ()
+    """What stands against results that nothing rests on."""
 
     @classmethod
     def of(cls, rig: Rig, beliefs: Mapping[str, Belief]) -> KeptBelief:
@@ -63,6 +65,7 @@ class KeptBelief(Settings):
                 )
                 for name, channel in rig.channels.items()
             ),
+            aside=tuple(dict.fromkeys(str(problem) for belief in beliefs.values() for problem in belief.aside)),
         )
 
     @property

@@ -38,6 +38,11 @@ class RunFolder:
         return self.path / "rig.yaml"
 
     @property
+    def calibration(self) -> Path:
+        """What was believed of the instrument, and which results that rests on."""
+        return self.path / "calibration.yaml"
+
+    @property
     def sources(self) -> Path:
         """Copies of the files that the protocol says where and when with, if it names any."""
         return self.path / "sources"

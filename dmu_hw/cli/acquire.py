@@ -16,10 +16,11 @@ from dmu_hw import __version__
 from dmu_hw.cli.finish import finish, segments
 from dmu_hw.cli.imaging import image
 from dmu_hw.cli.output import Output
-from dmu_hw.cli.planning import tell_plan
+from dmu_hw.cli.planning import tell_belief, tell_plan
 from dmu_hw.cli.session import Session, open_session, outsiders
 from dmu_hw.files import write_whole
 from dmu_hw.hours import read_hours
+from dmu_hw.kept import text_hash
 from dmu_hw.lock import held, rig_held
 from dmu_hw.past import Past
 from dmu_hw.room import check_room
@@ -36,6 +37,7 @@ def run_protocol(path: Path, rig_path: Path | None, out: Path, output: Output) -
     session = open_session(path, rig_path)
     check_room(out, session.plan.price.disk_bytes)
     tell_plan(session.plan, output)
+    tell_belief(session, output)
     read_hours(session.rig.file)
     bundles = bundles_of(session, output)
     disk_bytes = needed_bytes(session, bundles)
@@ -109,6 +111,8 @@ def _write_settings(run: RunFolder, session: Session, bundles: Mapping[str, Bund
     """All that was decided, before the first light."""
     write_whole(run.protocol, session.text.encode())
     write_whole(run.rig, session.rig.file.text.encode())
+    believed = session.belief.text()
+    write_whole(run.calibration, believed.encode())
     session.sources.save(run.sources, write_whole)
     for name, bundle in bundles.items():
         bundle.save(run.bundle_of(name))
@@ -122,6 +126,7 @@ def _write_settings(run: RunFolder, session: Session, bundles: Mapping[str, Bund
         "rig": session.rig.settings.model_dump(mode="json"),
         "rig_path": str(session.rig.file.path.resolve()),
         "rig_hash": session.rig.file.hash,
+        "calibration_hash": text_hash(believed),
         "bundle_hash": _hashes(session, bundles),
         "plan": session.plan.as_json(),
     }

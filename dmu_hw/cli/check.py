@@ -9,6 +9,7 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
+from dmu_hw.belief import believe
 from dmu_hw.cli.compare import read_contest
 from dmu_hw.cli.learn import read_course
 from dmu_hw.cli.output import DONE, FAILED, REFUSED, Output
@@ -46,6 +47,8 @@ def check_files(files: list[Path], output: Output, *, connect: bool) -> None:
                 what += ", its devices answer"
                 with rig_held(rig.file), rig.opened():
                     pass
+            if rig is not None:
+                believe(rig)  # last, so that devices can be tried before anything was calibrated
         except InputError as error:
             problems.extend(str(problem) for problem in error.problems)
         except DeviceError as error:

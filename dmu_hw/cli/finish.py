@@ -81,6 +81,7 @@ def _facts(run: RunFolder, session: Session, taken: Taken, metrics: dict[str, fl
             "dose_mj_cm2": counts.dose_mj_cm2,
             **_light_given(run, plan, counts),
         },
+        "calibration": {name: ground.model_dump(mode="json") for name, ground in session.belief.grounds.items()},
         "hours": {"lamp_h": taken.hours.lamp_h, "mirrors_h": taken.hours.mirrors_h},
         "light": guarded(plan, session.rig),
         "cautions": list(plan.cautions),

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dmu_hw.cli.output import DONE, Output
-from dmu_hw.cli.session import outsiders
+from dmu_hw.cli.session import believing_instrument, outsiders
 from dmu_hw.course import Course, open_course
 from dmu_hw.files import parse_yaml, read_text, write_whole
 from dmu_hw.physics.optics import Optics
@@ -30,9 +30,11 @@ def read_course(path: Path) -> Course:
 
 
 def optics_of_rig(path: Path) -> Optics:
-    """What a rig's file says of its optics; no driver is loaded."""
+    """What is believed of a rig: what its file says, and in its place what was measured; of several channels that of
+    the first."""
     with outsiders(str(path)):
-        return load_rig(path).settings.optics
+        file = load_rig(path)
+    return file.settings.optics if file.settings.calibration is None else believing_instrument(path)[0].optics
 
 
 def train_lesson(path: Path, out: Path, resume: Path | None, device: str, output: Output) -> None:

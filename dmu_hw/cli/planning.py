@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from dmu_hw.cli.output import DONE, Output
-from dmu_hw.cli.session import open_session
+from dmu_hw.cli.session import Session, open_session
 from dmu_hw.hours import read_hours
 from dmu_hw.plan import Plan, Price
 
@@ -14,9 +15,31 @@ def show_plan(path: Path, rig_path: Path | None, output: Output) -> None:
     """What a run would do and cost."""
     session = open_session(path, rig_path)
     tell_plan(session.plan, output)
+    tell_belief(session, output)
     hours = read_hours(session.rig.file)
     output.say(f"{'lamp so far':>16}  {hours.lamp_h:.3g} h, mirrors {hours.mirrors_h:.3g} h")
-    output.finish(DONE, plan=session.plan.as_json(), hours={"lamp_h": hours.lamp_h, "mirrors_h": hours.mirrors_h})
+    told = {"lamp_h": hours.lamp_h, "mirrors_h": hours.mirrors_h}
+    grounds = {name: ground.model_dump(mode="json") for name, ground in session.belief.grounds.items()}
+    output.finish(DONE, plan=session.plan.as_json(), hours=told, calibration=grounds)
+
+
+def tell_belief(session: Session, output: Output) -> None:
+    """Which results of calibrations a run stands on, and whether they hold to its end."""
+    belief, now = session.belief, datetime.now(UTC)
+    for name, ground in belief.grounds.items():
+        warned = ", with warnings" if ground.verdict == "warn" else ""
+        text = f"{name} of {_moment(ground.at)}{warned}, good until {_moment(ground.good_until)}"
+        output.say(f"{'calibrated by':>16}  {text}")
+    if belief.results is not None and not belief.grounds:
+        output.say(f"{'calibrated by':>16}  nothing: there are no results of this rig in {belief.results}")
+    for what in belief.stale(now + timedelta(seconds=session.plan.price.time_s)):
+        output.say(f"caution: {what}, which is before the run ends")
+    for what in session.belief.aside:
+        output.say(f"caution: {what}")
+
+
+def _moment(at: datetime) -> str:
+    return f"{at.astimezone():%Y-%m-%d %H:%M}"
 
 
 def tell_plan(plan: Plan, output: Output) -> None:

@@ -6,6 +6,7 @@ import hashlib
 import json
 import time
 from contextlib import ExitStack
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -76,18 +77,29 @@ def _as_begun(
     problems = [
         *_changed(run.protocol, settings["protocol_hash"], "the copy of the protocol was changed"),
         *_changed(run.rig, settings["rig_hash"], "the copy of the rig was changed"),
+        *_doubted(run, settings),
         *(_foreign(path, settings["protocol_hash"], "protocol", run) if path is not None else ()),
         *(_foreign(rig_path, settings["rig_hash"], "rig", run) if rig_path is not None else _moved_on(settings, run)),
     ]
     if problems:
         raise InputError(problems)
-    rig_at = Path(settings["rig_path"])
-    kept = Kept(read_text(run.protocol), read_text(run.rig), rig_at, run)
+    kept = Kept.of(run, settings)
+    if kept.belief is not None:
+        # no reason to leave a run without its end
+        for what in kept.belief.stale(datetime.now(UTC)):
+            output.say(f"caution: {what}; the run goes on with it, as it began")
     session = open_session(Path(settings["protocol_path"]), kept=kept)
     _check_plan(run, session, settings)
     hashes = settings["bundle_hash"] if isinstance(settings["bundle_hash"], dict) else {"": settings["bundle_hash"]}
     bundles = {name: _kept_bundle(run.bundle_of(name), hash_) for name, hash_ in hashes.items() if hash_ is not None}
     return session, bundles_of(session, output, bundles)
+
+
+def _doubted(run: RunFolder, settings: dict[str, Any]) -> list[Problem]:
+    wanted = settings.get("calibration_hash")
+    if wanted is None or (run.calibration.is_file() and file_hash(run.calibration) == wanted):
+        return []
+    return [Problem(str(run.calibration), "is not what was believed when the run began: missing, or changed since")]
 
 
 def _kept_bundle(path: Path, wanted: str) -> Bundle:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 from dmu_hw import plugin
+from dmu_hw.belief import believe
 from dmu_hw.bundle import Bundle
 from dmu_hw.channels import Channel
 from dmu_hw.choosing import Chooser, chooser_of
@@ -17,6 +19,7 @@ from dmu_hw.cli.output import origin
 from dmu_hw.data import PatternStack
 from dmu_hw.errors import DeviceError, DmuError, InputError, Problem
 from dmu_hw.files import Document, Loc, Settings, parse_yaml, read_text, validate
+from dmu_hw.kept import KeptBelief, read_kept
 from dmu_hw.physics.patterns import PatternSet
 from dmu_hw.plan import Plan
 from dmu_hw.planner import plan_channels
@@ -65,6 +68,8 @@ class Session:
     text: str
     protocol: AnyProtocol
     rig: Rig
+    belief: KeptBelief
+    """What the rig believes."""
     kits: dict[str, Kit]
     """By the names of channels; in a run that has one only its name is empty."""
     plan: Plan
@@ -106,6 +111,14 @@ class Kept:
     rig: str
     rig_path: Path
     run: RunFolder
+    belief: KeptBelief | None
+    """None: a version that kept none began the run, and believed the rig's file."""
+
+    @classmethod
+    def of(cls, run: RunFolder, settings: Mapping[str, Any]) -> Kept:
+        """What lies in a run folder, whose settings.json was read."""
+        belief = read_kept(run.calibration) if "calibration_hash" in settings else None
+        return cls(read_text(run.protocol), read_text(run.rig), Path(settings["rig_path"]), run, belief)
 
 
 def open_session(path: Path, rig_path: Path | None = None, kept: Kept | None = None) -> Session:
@@ -114,14 +127,15 @@ def open_session(path: Path, rig_path: Path | None = None, kept: Kept | None = N
     document = parse_yaml(text, path)
     refused = _Refused()
     rig: Rig | None = None
+    belief: KeptBelief | None = None
     kits: list[Kit] = []
     plan: Plan | None = None
     chooser: Chooser | None = None
     with refused:
         if kept is None:
-            rig = load_instrument(rig_path or _rig_named_in(document))
+            rig, belief = believing_instrument(rig_path or _rig_named_in(document))
         else:
-            rig = load_instrument(kept.rig_path, kept.rig)
+            rig, belief = _as_it_believed(kept)
     protocol = _protocol(document, refused)
     sources = Sources() if kept is None else Sources.in_folder(kept.run.sources)
     placed: AnyProtocol | None = None
@@ -140,12 +154,12 @@ def open_session(path: Path, rig_path: Path | None = None, kept: Kept | None = N
         ]
         with refused:
             plan = plan_channels(placed, document, rig, asked)
-    if refused.problems or rig is None or placed is None or plan is None:
+    if refused.problems or rig is None or belief is None or placed is None or plan is None:
         raise InputError(refused.problems)
     cautions = [caution for look, kit in zip(looks, kits, strict=True) for caution in _cautions(look, kit, document)]
     plan = replace(plan, cautions=(*plan.cautions, *cautions))
     named = {look.name: kit for look, kit in zip(looks, kits, strict=True)}
-    return Session(path, text, placed, rig, named, plan, sources, chooser)
+    return Session(path, text, placed, rig, belief, named, plan, sources, chooser)
 
 
 @dataclass(frozen=True)
@@ -280,6 +294,20 @@ def load_instrument(path: Path, text: str | None = None) -> Rig:
     """A rig, checked and built, nothing opened."""
     with outsiders(str(path)):
         return Rig(load_rig(path, text))
+
+
+def believing_instrument(path: Path) -> tuple[Rig, KeptBelief]:
+    """A rig that believes what its calibrations measured; refused where one of them is not to be used."""
+    rig = load_instrument(path)
+    return rig, KeptBelief.of(rig, believe(rig))
+
+
+def _as_it_believed(kept: Kept) -> tuple[Rig, KeptBelief]:
+    """A run ends with the belief that it was begun with, whatever was measured since."""
+    rig = load_instrument(kept.rig_path, kept.rig)
+    if kept.belief is not None:
+        kept.belief.told_to(rig)
+    return rig, kept.belief or KeptBelief.of(rig, {})
 
 
 def load_bundle(path: Path) -> Bundle:

@@ -63,8 +63,7 @@ def pairs_of(
 def _session(run: RunFolder) -> Session:
     """What the run was begun with."""
     settings = json.loads(read_text(run.settings, limit=10_000_000))
-    kept = Kept(read_text(run.protocol), read_text(run.rig), Path(settings["rig_path"]), run)
-    return open_session(Path(settings["protocol_path"]), kept=kept)
+    return open_session(Path(settings["protocol_path"]), kept=Kept.of(run, settings))
 
 
 def _taken(run: RunFolder, channel: str) -> Iterator[Taken]:

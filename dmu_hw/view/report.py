@@ -22,7 +22,7 @@ from dmu_hw.view.bleaching import bleaching_section
 from dmu_hw.view.gallery import fields_section, patterns_section
 from dmu_hw.view.gaps import gaps_section
 from dmu_hw.view.objects import objects_section
-from dmu_hw.view.page import Html, Section, page, pairs, paragraph, table, tag, verbatim
+from dmu_hw.view.page import Html, Section, join, page, pairs, paragraph, table, tag, verbatim
 from dmu_hw.view.samples import Sampler, chosen
 from dmu_hw.view.verdict import verdict, verdict_section
 
@@ -38,7 +38,7 @@ def write_report(run: RunFolder, plan: Plan, facts: dict[str, Any]) -> None:
             for section in _channel_sections(run, plan.of(name), _of_channel(facts, name))
         ),
         _price_section(run, plan, facts),
-        _settings_section(run, plan, settings),
+        _settings_section(run, plan, settings, facts),
     ]
     if not whole:
         sections.insert(0, gaps_section(run.journal, plan))
@@ -47,6 +47,7 @@ def write_report(run: RunFolder, plan: Plan, facts: dict[str, Any]) -> None:
         paragraph(f"{_date(facts):%A, %d %B %Y, %H:%M:%S %Z} · rig ", tag("b", settings["rig"]["name"])),
         tag("h1", plan.protocol.name),
         _state(facts),
+        *_calibrated(facts),
         *(paragraph(tag("b", "Caution"), f": {caution}", class_="caution") for caution in _cautions(facts)),
         pairs(_glance(plan, facts), class_="tiles"),
     ]
@@ -103,6 +104,13 @@ def _state(facts: dict[str, Any]) -> Html:
     if facts.get("aborted"):
         said += f" The run was aborted: {facts['aborted']}."
     return paragraph(tag("strong", "INCOMPLETE"), said, class_="state bad")
+
+
+def _calibrated(facts: dict[str, Any]) -> list[Html]:
+    """Which results the numbers rest on; nothing where all is what the rig's file says."""
+    grounds = facts.get("calibration") or {}
+    told = [f"{name} of {datetime.fromisoformat(ground['at']):%Y-%m-%d}" for name, ground in grounds.items()]
+    return [paragraph("Calibrated by: ", ", ".join(told), ".")] if told else []
 
 
 def _cautions(facts: dict[str, Any]) -> list[str]:
@@ -212,22 +220,37 @@ def _channel_doses(plan: Plan, actual: dict[str, Any]) -> Iterator[tuple[str, st
 # ---------------------------------------------------------------- every setting
 
 
-def _settings_section(run: RunFolder, plan: Plan, settings: dict[str, Any]) -> Section:
+def _settings_section(run: RunFolder, plan: Plan, settings: dict[str, Any], facts: dict[str, Any]) -> Section:
     hashes = {what: settings[f"{what}_hash"] for what in ("protocol", "rig")}
     bundles = settings["bundle_hash"]
     for name, part in plan.parts.items():
         mark = f"{name} " if name else ""
         hashes |= {f"{mark}bundle": bundles[name] if name else bundles, f"{mark}patterns": part.stack.hash}
-    rows = [("software", _software()), ("run folder", run.path.name), *_channel_rows(plan)]
+    rows: list[tuple[str, object]] = [("software", _software()), ("run folder", run.path.name), *_channel_rows(plan)]
     rows += [(f"{what}, SHA-256", tag("code", value)) for what, value in hashes.items() if value is not None]
+    rows += list(_grounds(facts))
     texts = [
         verbatim("protocol.yaml", run.protocol.read_text(encoding="utf-8")),
         verbatim("rig.yaml", run.rig.read_text(encoding="utf-8")),
+        *(
+            verbatim("calibration.yaml: what was believed", path.read_text(encoding="utf-8"))
+            for path in (run.calibration,)
+            if path.exists()
+        ),
         verbatim("settings.json: everything, with defaults", run.settings.read_text(encoding="utf-8")),
     ]
     bundle_files = (run.bundle_of(name) for name in plan.parts)
     texts += [verbatim(f"{path.name}: its header", _bundle_header(path)) for path in bundle_files if path.exists()]
     return Section("settings", "Settings", (pairs(rows), *texts))
+
+
+def _grounds(facts: dict[str, Any]) -> Iterator[tuple[str, object]]:
+    """The results that were believed, by their hashes."""
+    for name, ground in (facts.get("calibration") or {}).items():
+        at, until = (datetime.fromisoformat(ground[when]).astimezone() for when in ("at", "good_until"))
+        warned = ", with warnings" if ground["verdict"] == "warn" else ""
+        told = f" of {at:%Y-%m-%d %H:%M}{warned}, good until {until:%Y-%m-%d %H:%M}"
+        yield f"calibrated by {name}", join((tag("code", ground["hash"]), told))
 
 
 def _channel_rows(plan: Plan) -> Iterator[tuple[str, str]]:
