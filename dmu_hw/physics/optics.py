@@ -94,7 +94,43 @@ class GaussianProfile(Settings):
         return GaussianProfile(sigma_um=self.sigma_um * factor, centre_um=centre_um)
 
 
-Profile = Annotated[FlatProfile | GaussianProfile, Field(discriminator="kind")]
+class GridProfile(Settings):
+    """As measured: values on a coarse grid of points round the optical axis, smooth in between. Beyond the grid the
+    light is that of its border."""
+
+    kind: Literal["grid"]
+    pitch_um: Positive
+    """From point to point."""
+    values: Annotated[tuple[tuple[NonNegative, ...], ...], Field(min_length=2)]
+    """Rows and columns of the grid, whose middle lies on the axis."""
+
+    @model_validator(mode="after")
+    def _rows_are_as_long(self) -> GridProfile:
+        lengths = sorted({len(row) for row in self.values})
+        if len(lengths) > 1 or lengths[0] < 2:
+            raise ValueError(f"values should have rows of the same length, 2 at least, given rows of {lengths}")
+        return self
+
+    def at(self, x_um: NDArray[np.float64], y_um: NDArray[np.float64]) -> NDArray[np.float64]:
+        from scipy.ndimage import map_coordinates  # noqa: PLC0415 - takes a while to load
+
+        values = np.asarray(self.values)
+        rows, columns = values.shape
+        places = np.broadcast_arrays(y_um / self.pitch_um + (rows - 1) / 2, x_um / self.pitch_um + (columns - 1) / 2)
+        seen: NDArray[np.float64] = map_coordinates(values, places, order=3, mode="nearest")
+        return seen.clip(0)
+
+    def flipped(self, x: bool, y: bool) -> GridProfile:
+        """The same light seen with x, or y, running the other way."""
+        rows = self.values[::-1] if y else self.values
+        return self.model_copy(update={"values": tuple(row[::-1] for row in rows) if x else rows})
+
+    def stretched(self, factor: float) -> GridProfile:
+        """The same light in pixels that are larger by that."""
+        return self.model_copy(update={"pitch_um": self.pitch_um * factor})
+
+
+Profile = Annotated[FlatProfile | GaussianProfile | GridProfile, Field(discriminator="kind")]
 
 
 class Mirrors(Settings):
