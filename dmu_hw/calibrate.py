@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -13,6 +14,7 @@ from typing import Any
 from dmu_hw import __version__
 from dmu_hw.belief import Belief, Beliefs, devices_hash, key_of
 from dmu_hw.data import Progress
+from dmu_hw.errors import DeviceError
 from dmu_hw.guard import Guard
 from dmu_hw.instrument import Instrument
 from dmu_hw.physics.optics import Optics
@@ -35,13 +37,13 @@ class Outcome:
     channel: str
     """`all` where it makes no difference."""
     result: Result | None
-    """None: it was not tried."""
+    """None: it was not tried, or nothing was measured."""
     finding: Finding | None
     """None: nothing could be fitted."""
     before: Result | None
     """The last good result, to compare with."""
     skipped: str = ""
-    """Why it was not tried."""
+    """Why there is no result."""
 
     @property
     def good(self) -> bool:
@@ -57,6 +59,8 @@ class Calibration:
         self._guard = guard
         self._ask = ask
         self._sample: Sample | None = None
+        self.light_on_ms = 0.0
+        """So far, on the rig's clock."""
 
     def run(self, measure: Measure, channel: str, progress: Progress) -> Outcome:
         """One routine in one channel: `channel` is where the light comes from even if it makes no difference."""
@@ -64,7 +68,7 @@ class Calibration:
         beliefs = Beliefs(self._rig, self._store, datetime.now(UTC))
         belief = beliefs.of_chip(channel)
         key = key_of(self._rig.file, channel, measure.name, per_channel=routine.per_channel)
-        before = belief.results.get(measure.name)
+        before = self._store.last_good(key)
         lacking = [name for name in routine.needs if name not in belief.results]
         if lacking:
             why = f"needs a good result of {' and '.join(lacking)}"
@@ -72,18 +76,19 @@ class Calibration:
         self._put(routine.sample)
         at = datetime.now(UTC)
         instrument = self._instrument(channel, belief, progress)
-        evidence = routine.measure(instrument)
-        finding, why, checks = _fitted(measure, evidence, belief.optics)
+        try:
+            evidence = routine.measure(instrument)
+        except DeviceError as error:
+            if self._guard.fault:
+                raise  # no light is lit again
+            return Outcome(measure.name, key.channel, None, None, before, str(error))
+        finally:
+            self.light_on_ms += instrument.light_on_ms
+        finding, judged = _judged(measure, evidence, belief.optics)
         record = Record(
+            **judged,
             key=key,
             at=at,
-            valid_days=measure.valid_days,
-            verdict="refuse" if finding is None else verdict(checks),
-            why=why,
-            checks=tuple(_recorded(check) for check in checks),
-            figures={} if finding is None else {name: float(value) for name, value in finding.figures.items()},
-            optics={} if finding is None else json.loads(json.dumps(dict(finding.optics))),
-            settings=measure.settings.model_dump(mode="json"),
             believed=belief.optics,
             roles=routine.devices,
             devices=devices_hash(self._rig.file, routine.devices),
@@ -125,21 +130,40 @@ def sample_put_back(rig: Rig) -> Iterator[None]:
                 link.hold(None)
 
 
-def fit_again(measure: Measure, result: Result) -> tuple[Finding | None, str, tuple[Check, ...]]:
-    """Fit and judge what was measured then, without the instrument."""
-    return _fitted(measure, result.evidence(), result.record.believed)
+def fit_again(measure: Measure, result: Result) -> tuple[Finding | None, Record]:
+    """Fit and judge what was measured then, without the instrument: what was found, and what would be stored now."""
+    finding, judged = _judged(measure, result.evidence(), result.record.believed)
+    update = {**judged, "software": f"dmu-hw {__version__}", "again_of": result.hash, "hashes": {}, "seal": ""}
+    return finding, result.record.model_copy(update=update)
+
+
+def _judged(measure: Measure, evidence: Evidence, optics: Optics) -> tuple[Finding | None, dict[str, Any]]:
+    """What was found, and what a record says of it."""
+    finding, why, checks = _fitted(measure, evidence, optics)
+    return finding, {
+        "verdict": "refuse" if finding is None else verdict(checks),
+        "why": why,
+        "checks": tuple(_recorded(check) for check in checks),
+        "figures": {} if finding is None else {name: float(value) for name, value in finding.figures.items()},
+        "optics": {} if finding is None else json.loads(json.dumps(dict(finding.optics))),
+        "settings": measure.settings.model_dump(mode="json"),
+        "valid_days": measure.valid_days,
+    }
 
 
 def _fitted(measure: Measure, evidence: Evidence, optics: Optics) -> tuple[Finding | None, str, tuple[Check, ...]]:
     """What was found and how it was judged; without a finding, why there is none."""
     try:
         finding = measure.routine.fit(evidence, optics)
+        odd = [name for name, value in finding.figures.items() if not math.isfinite(value)]
+        if odd:
+            return None, f"the fit gave no number for {', '.join(odd)}", ()
+        return finding, "", measure.routine.judge(finding)
     except FitError as error:
         return None, str(error), ()
-    odd = [name for name, value in finding.figures.items() if not math.isfinite(value)]
-    if odd:
-        return None, f"the fit gave no number for {', '.join(odd)}", ()
-    return finding, "", measure.routine.judge(finding)
+    except Exception as error:  # noqa: BLE001 - a routine may come from anybody, and what was measured can be fitted again
+        frame = traceback.extract_tb(error.__traceback__)[-1]
+        return None, f"the fit broke off at {frame.filename}:{frame.lineno}: {type(error).__name__}: {error}", ()
 
 
 def _recorded(check: Check) -> CheckRecord:

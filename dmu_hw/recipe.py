@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Annotated, Any, Literal
 from pydantic import ConfigDict, Field
 
 from dmu_hw.errors import InputError, Problem
-from dmu_hw.files import Document, FilePath, Name, Settings, parse_yaml, read_text, validate
+from dmu_hw.files import NAME_PATTERN, Document, FilePath, Name, Settings, parse_yaml, read_text, validate
 from dmu_hw.routine import Routine, routine_of
 from dmu_hw.store import Days
 
@@ -93,4 +94,8 @@ def _measure(document: Document, place: int, step: dict[str, Any]) -> Measure:
     inner = document.inside(("steps", place), without=("routine", "valid_days"))
     settings = validate(inner, found.Settings)
     build: Any = found
-    return Measure(Path(named).stem, build(settings), settings, step.get("valid_days") or found.valid_days)
+    name = Path(named).stem if named.endswith(".py") else named.rpartition(".")[2]
+    if not re.fullmatch(NAME_PATTERN, name):
+        what = f"results are filed under {name!r}: call it by letters, digits, '-' and '_'"
+        raise InputError([Problem(document.where(("steps", place, "routine")), what)])
+    return Measure(name, build(settings), settings, step.get("valid_days") or found.valid_days)

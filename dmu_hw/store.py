@@ -114,6 +114,8 @@ class Record(Settings):
     mirrors_shape: tuple[int, int]
     stands_on: dict[str, str] = Field(default_factory=dict)
     """Routine → hash of the result that it builds upon."""
+    again_of: str = ""
+    """Of a result whose evidence was fitted again: the hash of the one that it was measured for."""
     dose_mj_cm2: float = 0.0
     """Light that the sample took."""
     hashes: dict[str, str] = Field(default_factory=dict)
@@ -215,6 +217,15 @@ class Store:
         """The last one that was stored, whatever came of it; earlier ones are not even read."""
         paths = self._paths(key)
         return _read(paths[-1]) if paths else None
+
+    def last_good(self, key: Key) -> Result | None:
+        """The last one that was not refused, however old; what is damaged is passed over, and told of elsewhere."""
+        for path in reversed(self._paths(key)):
+            with contextlib.suppress(InputError):
+                result = _read(path)
+                if result.record.verdict != "refuse":
+                    return result
+        return None
 
     def routines(self, rig: str, objective: str) -> set[str]:
         """Of which there may be results."""

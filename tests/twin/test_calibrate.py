@@ -80,14 +80,14 @@ def test_what_was_measured_is_believed(drawn: Drawn) -> None:
 def test_the_evidence_can_be_fitted_again(drawn: Drawn) -> None:
     outcome = calibrated(drawn)
     assert outcome.result is not None
-    finding, why, checks = fit_again(load_recipe(drawn.path.with_name("recipe.yaml")).measures[0], outcome.result)
+    finding, record = fit_again(load_recipe(drawn.path.with_name("recipe.yaml")).measures[0], outcome.result)
     assert finding is not None
-    assert why == ""
-    assert dict(finding.figures) == outcome.result.record.figures
-    assert [check.said for check in checks] == ["pass"]
+    assert dict(finding.figures) == record.figures == outcome.result.record.figures
+    assert (record.verdict, record.why, record.again_of) == ("pass", "", outcome.result.hash)
     calibrated(drawn, fail=True)
-    _, why, _ = fit_again(load_recipe(drawn.path.with_name("recipe.yaml")).measures[0], outcome.result)
-    assert why == "nothing fits"
+    finding, record = fit_again(load_recipe(drawn.path.with_name("recipe.yaml")).measures[0], outcome.result)
+    assert finding is None
+    assert (record.verdict, record.why) == ("refuse", "nothing fits")
 
 
 def test_results_are_never_overwritten(drawn: Drawn) -> None:
