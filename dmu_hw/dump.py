@@ -12,7 +12,9 @@ from dmu_hw.files import MAX_NUMBER
 
 def dump_yaml(value: dict[str, Any]) -> str:
     """What JSON could say, in the order in which it is given. Numbers too small for a file are 0: nobody can tell."""
-    return yaml.dump(_storable(value), Dumper=_Dumper, sort_keys=False, width=120, allow_unicode=True)
+    return yaml.dump(
+        _storable(value), Dumper=_Dumper, sort_keys=False, allow_unicode=True, default_flow_style=None, width=120
+    )
 
 
 def _storable(value: Any) -> Any:

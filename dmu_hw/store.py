@@ -28,15 +28,7 @@ from safetensors.numpy import load, save
 
 from dmu_hw.dump import dump_yaml
 from dmu_hw.errors import InputError, Problem, RunError
-from dmu_hw.files import (
-    Settings,
-    content_hash,
-    file_hash,
-    parse_yaml,
-    read_text,
-    validate,
-    write_whole,
-)
+from dmu_hw.files import Document, Settings, content_hash, file_hash, parse_yaml, read_text, validate, write_whole
 from dmu_hw.physics.optics import Optics
 from dmu_hw.routine import Array, Evidence, Said
 
@@ -122,11 +114,7 @@ class Record(Settings):
     """File beside it → SHA-256."""
     software: str
     seal: str = ""
-    """Hash of all the rest."""
-
-    @property
-    def sealed(self) -> Record:
-        return self.model_copy(update={"seal": content_hash(self.model_dump(mode="json", exclude={"seal"}))})
+    """Hash of all that stands above it."""
 
     @property
     def good_until(self) -> datetime:
@@ -272,11 +260,16 @@ def _moment(name: str) -> datetime | None:
 
 def _told(record: Record, place: Path) -> str:
     """result.yaml, which can be read again: that was tried."""
-    # numbers that are too small for a file become 0 before they are sealed
-    seen = _read_record(dump_yaml(record.model_dump(mode="json")), place / _RESULT)
-    text = dump_yaml(seen.sealed.model_dump(mode="json"))
-    _sound(_read_record(text, place / _RESULT), place / _RESULT)
+    path = place / _RESULT
+    text = dump_yaml(record.model_dump(mode="json", exclude={"seal"}))
+    text += f"seal: {_seal(parse_yaml(text, path))}\n"
+    _sound(text, path)
     return text
+
+
+def _seal(document: Document) -> str:
+    """Of what the file itself says: a later version may know keys that it lacks."""
+    return content_hash({key: value for key, value in document.value.items() if key != "seal"})
 
 
 def _plain(value: Any) -> Any:
@@ -290,16 +283,13 @@ def _read(path: Path) -> Result:
     if _moment(path.parent.name) is None:
         raise InputError([Problem(str(path.parent), "is not called as results are, by their time: take it away")])
     text = read_text(path, _MOST_BYTES)
-    record = _sound(_read_record(text, path), path)
-    return Result(path.parent, record, hashlib.sha256(text.encode()).hexdigest())
+    return Result(path.parent, _sound(text, path), hashlib.sha256(text.encode()).hexdigest())
 
 
-def _read_record(text: str, path: Path) -> Record:
-    return validate(parse_yaml(text, path), Record)
-
-
-def _sound(record: Record, path: Path) -> Record:
-    if record != record.sealed:
+def _sound(text: str, path: Path) -> Record:
+    document = parse_yaml(text, path)
+    record = validate(document, Record)
+    if record.seal != _seal(document):
         raise InputError([Problem(str(path), "was changed since it was stored: it does not match its own checksum")])
     return record
 
