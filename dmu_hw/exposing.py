@@ -17,9 +17,13 @@ _BRIGHT = 99.0
 """Percentile that is not to be clipped: a few hot pixels do not count."""
 
 
+class NoLightError(DeviceError):
+    """Nothing of the light reaches the camera."""
+
+
 def fitting_exposure_ms(instrument: Instrument, mirrors: BoolArray, *, power_mw: float, part: float = 0.5) -> float:
     """The exposure at which the bright parts of a frame of one state of the mirrors (row, column) are at that part of
-    what the camera can tell. DeviceError: there is no light, or far too much."""
+    what the camera can tell. NoLightError: there is none, however long."""
     longest_ms = min(_LONGEST_MS, instrument.rig.settings.limits.exposure_ms)
     exposure_ms = _SHORTEST_MS
     before: float | None = None
@@ -35,7 +39,7 @@ def fitting_exposure_ms(instrument: Instrument, mirrors: BoolArray, *, power_mw:
         before = level if level > _NOISES * noise else None
         exposure_ms *= 2
     if before is None:
-        raise DeviceError("light", f"no light reaches the camera in {longest_ms:g} ms at {power_mw:g} mW")
+        raise NoLightError("light", f"no light reaches the camera in {longest_ms:g} ms at {power_mw:g} mW")
     return longest_ms
 
 
