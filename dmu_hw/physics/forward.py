@@ -72,14 +72,15 @@ class Forward:
         """Patterns on this grid → emission per dye: blurred, uneven, saturating."""
         return dye.saturated(self.profile * self.deliver(patterns, periodic=periodic), power_mw, self.optics.dye)
 
-    def from_mirrors(self, mirrors: Tensor) -> Tensor:
-        """States of all mirrors, (…, rows, columns), as they fall onto this grid, before any blur."""
+    def from_mirrors(self, mirrors: Tensor, creep_um: tuple[float, float] = (0.0, 0.0)) -> Tensor:
+        """States of all mirrors, (…, rows, columns), as they fall onto this grid, before any blur; their light may lie
+        a little beside where `to_sample` has it."""
         side = self._mirrors_a_pixel
         stack = mirrors.reshape(1, -1, *self.optics.mirrors.shape)
         if side > 1:
             # a pixel gathers the light of all mirrors on it: between two of them, if their number is even
             stack = functional.avg_pool2d(stack, side, stride=1, padding=side // 2)
-        place = self._place_among(stack.shape[-2], stack.shape[-1])
+        place = self._place_among(stack.shape[-2], stack.shape[-1], creep_um)
         seen = functional.grid_sample(stack, place, mode="bilinear", padding_mode="zeros", align_corners=False)
         return seen.reshape(*mirrors.shape[:-2], *self.shape_px)
 
@@ -94,9 +95,9 @@ class Forward:
         """Along the side of a pixel of this grid."""
         return max(1, round(1 / self._mirror_px))
 
-    def _place_among(self, rows: int, columns: int) -> Tensor:
+    def _place_among(self, rows: int, columns: int, creep_um: tuple[float, float]) -> Tensor:
         """Where the pixels of this grid lie in an array of so many rows and columns, both sides being from -1 to 1."""
-        column, row = self._mirrors_seen
+        column, row = self._mirrors_seen if creep_um == (0.0, 0.0) else self._mirrors_at(creep_um)
         place = np.stack([self._edged(column, columns) * 2 / columns, self._edged(row, rows) * 2 / rows], axis=-1)
         return torch.from_numpy(place).to(dtype=self.dtype, device=self.device)[None]
 
@@ -113,7 +114,10 @@ class Forward:
     @cached_property
     def _mirrors_seen(self) -> tuple[NDArray[Any], NDArray[Any]]:
         """Column and row, counted from the centre of the array, of what falls onto each pixel of this grid."""
-        x, y = np.broadcast_arrays(self.x_um[None, :], self.y_um[:, None])
+        return self._mirrors_at((0.0, 0.0))
+
+    def _mirrors_at(self, creep_um: tuple[float, float]) -> tuple[NDArray[Any], NDArray[Any]]:
+        x, y = np.broadcast_arrays(self.x_um[None, :] - creep_um[0], self.y_um[:, None] - creep_um[1])
         column, row = self.optics.mirrors.to_sample.invert(x, y)
         return column, row
 

@@ -42,6 +42,8 @@ class Light:
     duration_ms: float
     source: str = "light"
     filters: Filters = ()
+    creep_um: tuple[float, float] = (0.0, 0.0)
+    """How far the mirrors have moved by then."""
 
 
 class Timeline(Generic[StateT]):

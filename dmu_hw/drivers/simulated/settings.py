@@ -85,6 +85,10 @@ class WorldSettings(Settings):
     drift_um_s: tuple[float, float] = (0.0, 0.0)
     """Creep of the specimen in x and y."""
     focus_drift_um_s: float = 0.0
+    mirror_drift_um_s: tuple[float, float] = (0.0, 0.0)
+    """Creep of the mirrors' light over specimen and camera, in x and y."""
+    power_drift_per_s: float = 0.0
+    """Growth of all light, as a part of what it is at the start."""
     flicker: Fraction = 0.0
     """Standard deviation of all light from exposure to exposure, as a part of it."""
     specimen_z_um: float = 0.0

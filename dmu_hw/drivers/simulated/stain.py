@@ -56,7 +56,7 @@ class Stain:
         self.settings = settings
         self.dose = dose
         self._views: OrderedDict[tuple[object, ...], View] = OrderedDict()
-        self._lit: OrderedDict[tuple[Forward, MirrorFrame | None], Tensor] = OrderedDict()
+        self._lit: OrderedDict[tuple[Forward, MirrorFrame | None, tuple[float, float]], Tensor] = OrderedDict()
         self._scene: tuple[tuple[object, ...], Tensor] | None = None
 
     @torch.no_grad()
@@ -68,7 +68,7 @@ class Stain:
         for (part, passed), specimen in zip(seen, dyes, strict=True):
             if specimen is not None:
                 view, power_mw = self.view(mode, part.place_um[2]), self._power_mw(part)
-                lit = self._illumination(view.forward, part.frame)
+                lit = self._illumination(view.forward, part.frame, part.creep_um)
                 emitted = specimen * dye.saturated(lit, power_mw, self.truth.dye)
                 sent = view.forward.photons(self._collect(view, emitted), power_mw, part.duration_ms)
                 photons = photons + passed * sent
@@ -81,7 +81,8 @@ class Stain:
         power_mw = self._power_mw(part)
         if self.truth.dye.bleach_dose_mj_cm2 is None or power_mw == 0:
             return
-        dose = self._illumination(self._lamp, part.frame) * self.truth.dose_mj_cm2(power_mw, part.duration_ms)
+        lit = self._illumination(self._lamp, part.frame, part.creep_um)
+        dose = lit * self.truth.dose_mj_cm2(power_mw, part.duration_ms)
         self.dose.add(_centre_um(self._lamp, part), dose.numpy(), self._lamp.pixel_um)
 
     def _power_mw(self, part: Light) -> float:
@@ -137,16 +138,16 @@ class Stain:
         taken = self.dose.read(centre_um, forward.shape_px, forward.pixel_um)
         return dye.bleached(specimen, torch.from_numpy(taken), self.truth.dye)
 
-    def _illumination(self, forward: Forward, frame: MirrorFrame | None) -> Tensor:
+    def _illumination(self, forward: Forward, frame: MirrorFrame | None, creep_um: tuple[float, float]) -> Tensor:
         """Relative intensity on a grid at the specimen for one state of the mirrors."""
-        key = (forward, frame)
+        key = (forward, frame, creep_um)
         if key in self._lit:
             self._lit.move_to_end(key)
             return self._lit[key]
         rows, columns = self.truth.mirrors.shape
         mirrors = torch.zeros(rows, columns) if frame is None else torch.tensor(frame.on, dtype=torch.float32)
         # leakage comes from mirrors too: beyond the array there is no light at all
-        lit = forward.from_mirrors(leak(mirrors, self.truth.mirrors.leakage))
+        lit = forward.from_mirrors(leak(mirrors, self.truth.mirrors.leakage), creep_um)
         self._lit[key] = forward.profile * blur(lit, forward.excitation)
         if len(self._lit) > _CACHED_ILLUMINATIONS:
             self._lit.popitem(last=False)

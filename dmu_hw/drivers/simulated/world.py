@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 _DOSE_PIXELS = 4
 """Dose is remembered on nodes of so many object pixels."""
+_CREEP_STEP_UM = 0.005
+"""Light is computed anew for each such step of creeping mirrors."""
 _OF_THE_CHIP = ("sensor", "object_pixel_um", "sensor_pixel_um")
 """What no dye can change."""
 Given = tuple[float, float, float] | tuple[float, float, float, str]
@@ -176,7 +178,17 @@ class World:
         """The light of a time, and the point of the specimen that was on the axis in the middle of it."""
         middle_ms = (start_ms + stop_ms) / 2
         light = self.history.light(start_ms, stop_ms)
-        return [replace(part, place_um=self.point_um(part.place_um, middle_ms)) for part in light]
+        seen = [replace(part, place_um=self.point_um(part.place_um, middle_ms)) for part in light]
+        return [self._drifted(part, middle_ms * 1e-3) for part in seen]
+
+    def _drifted(self, part: Light, seconds: float) -> Light:
+        """From mirrors that creep, and a lamp that is not as bright as it was."""
+        creep, growth = self.settings.mirror_drift_um_s, self.settings.power_drift_per_s
+        if creep == (0.0, 0.0) and growth == 0:
+            return part
+        across_um, down_um = (round(speed * seconds / _CREEP_STEP_UM) * _CREEP_STEP_UM for speed in creep)
+        power_mw = part.power_mw * max(0.0, 1 + growth * seconds)
+        return replace(part, power_mw=power_mw, creep_um=(across_um, down_um))
 
     def scene(
         self,
