@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 from pydantic import ValidationError
 
 from dmu_hw.physics.optics import GaussianProfile, GridProfile, Optics
@@ -12,8 +15,8 @@ GAUSSIAN = GaussianProfile(sigma_um=30.0, centre_um=(6.0, -4.0))
 
 
 def sampled(rows: int = 25, columns: int = 31, pitch_um: float = 3.0) -> GridProfile:
-    x_um, y_um = ((np.arange(count) - (count - 1) / 2) * pitch_um for count in (columns, rows))
-    values = GAUSSIAN.at(x_um[None, :], y_um[:, None])
+    places: list[NDArray[Any]] = [(np.arange(count) - (count - 1) / 2) * pitch_um for count in (rows, columns)]
+    values = GAUSSIAN.at(places[1][None, :], places[0][:, None])
     return GridProfile(kind="grid", pitch_um=pitch_um, values=tuple(map(tuple, values.tolist())))
 
 

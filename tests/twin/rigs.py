@@ -68,6 +68,29 @@ def chip(rng: np.random.Generator) -> Numbers:
     }
 
 
+def converter(rng: np.random.Generator) -> Numbers:
+    """Other cameras than `chip` draws: fewer bits, pixels of which some are noisier, binning in numbers. Not among
+    those that every rig has: for `changes`, `optics` of which a data sheet would tell, and `truth`."""
+    bits = int(rng.choice([8, 10, 12, 14, 16]))
+    kind = str(rng.choice(["charge", "digital"]))
+    told = {"sensor": {"bits": bits, "binning": str(rng.choice(["charge", "digital"]))}}
+    gain = float(math.exp(rng.uniform(math.log(0.2), math.log(3.0))))
+    noise = float(rng.uniform(1.0, 6.0))
+    spread = float(rng.uniform(0, 1.5))
+    # so high that no dark number is cut off
+    offset = float(6 * (noise * gain + spread) + rng.uniform(2, 20))
+    truth = {
+        "bits": bits,
+        "binning": kind,
+        "gain_adu_per_e": gain,
+        "read_noise_e": noise,
+        "offset_adu": offset,
+        "offset_spread_adu": spread,
+        "read_noise_spread": float(rng.uniform(0, 0.3)),
+    }
+    return {"optics": told, "truth": {"sensor": truth}}
+
+
 def light(rng: np.random.Generator) -> Numbers:
     """Uneven light, and what mirrors that are off let through."""
     half_um = SENSOR_PX / 2 * PIXEL_UM
@@ -185,7 +208,8 @@ def believed(truth: Numbers, seed: int) -> Numbers:
 
 def _lay(over: Numbers, more: Numbers) -> None:
     for key, value in more.items():
-        if isinstance(value, dict) and isinstance(over.get(key), dict):
+        before = over.get(key)
+        if isinstance(value, dict) and isinstance(before, dict) and value.get("kind") == before.get("kind"):
             _lay(over[key], value)
         else:
             over[key] = value
