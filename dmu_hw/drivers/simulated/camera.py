@@ -205,7 +205,7 @@ class Camera:
         world.pulses_ms[:] = [pulse for pulse in world.pulses_ms if self._answer_ms(pulse) > start_ms]
         pixels = self._orientation.turned(world.expose(start_ms, stop_ms, self._on_chip(mode)))
         if self.settings.true.alignment == "high":
-            pixels = pixels << (16 - world.truth.sensor.bits)
+            pixels = np.left_shift(pixels, np.uint16(16 - world.truth.sensor.bits))
         world.exposure_ended(stop_ms)
         if world.faults.strikes("dropped_frame"):
             return None
