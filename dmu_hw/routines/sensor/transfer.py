@@ -29,8 +29,8 @@ _GROWN = 1.3
 """Pixels that grow by less when the exposure doubles are full."""
 _FEWEST_FULL = 200
 _QUIET = 0.3
-_EVEN = 0.05
-"""Squares in which the light differs by more, as a part of it, may bleach here and not there."""
+_EVEN = 0.15
+"""Squares in whose quarters the light differs by more, as a part of it, may bleach here and not there."""
 _DIM_PART, _FULL_PART, _FEW = 0.05, 0.97, 0.001
 """Of levels that tell of proportion: they are not much darker than the brightest, and few of their pixels are full."""
 
@@ -90,7 +90,8 @@ def transfer(
 ) -> Transfer:
     """`dark_variance` is that of the numbers without light before rounding. FitError: there is nothing to fit."""
     floor = dark_variance + 1 / 12
-    measured = [_squares(pair, offset, fine) for pair in pairs]
+    even = _even(pairs.mean(axis=(0, 1), dtype=np.float64) - offset)
+    measured = [_squares(pair, offset, fine, even) for pair in pairs]
     signal, variance, freedom = (np.concatenate(parts) for parts in zip(*measured, strict=True))
     ceiling = np.inf if saturated is None else saturated.level_adu - float(np.median(offset[fine]))
     clear = (signal < _LINEAR_PART * ceiling) & (signal + _SIGMAS * np.sqrt(variance) < ceiling)
@@ -112,13 +113,20 @@ def transfer(
     return Transfer(gain, float(1 / np.sqrt(weight.sum())), bright / dim - 1, signal, variance)
 
 
-def _squares(pair: Uint16Array, offset: Floats, fine: BoolArray) -> tuple[Floats, Floats, Floats]:
+def _even(light: Floats) -> BoolArray:
+    """Which squares are lit evenly. Of all pairs together, so that the choice knows nothing of the noise of one."""
+    quarters = np.median(blocks(light, SIDE_PX // 2), axis=2)
+    four = blocks(quarters, 2).reshape(-1, 4)
+    return np.asarray(np.ptp(four, axis=1) < _EVEN * four.mean(axis=1))
+
+
+def _squares(pair: Uint16Array, offset: Floats, fine: BoolArray, even: BoolArray) -> tuple[Floats, Floats, Floats]:
     """Signal, its variance and the degrees of freedom of the squares of a pair of frames."""
     a, b, good = (
         blocks(image, SIDE_PX).reshape(-1, SIDE_PX**2) for image in (pair[0] - offset, pair[1] - offset, fine)
     )
     count = good.sum(axis=1)
-    kept = count >= _LEAST_PIXELS
+    kept = even & (count >= _LEAST_PIXELS)
     a, b, good, count = a[kept], b[kept], good[kept], count[kept]
     sum_a, sum_b = (a * good).sum(axis=1), (b * good).sum(axis=1)
     ratio = np.divide(sum_a, sum_b, out=np.ones_like(sum_a), where=sum_b > 0)
@@ -129,9 +137,7 @@ def _squares(pair: Uint16Array, offset: Floats, fine: BoolArray) -> tuple[Floats
     # both the signal and the noise of reading are those that a single frame would have
     variance = spread / (1 + ratio**2)
     signal = sum_a / count * (1 + ratio) / (1 + ratio**2)
-    uneven = np.where(good, (a + b) / 2, np.nan)
-    even = np.nanvar(uneven, axis=1) - variance / 2 < (_EVEN * signal) ** 2
-    return signal[even], variance[even], (count[even] - 1).astype(np.float64)
+    return signal, variance, (count - 1).astype(np.float64)
 
 
 def _slope(signal: Floats, variance: Floats, freedom: Floats, floor: float) -> float:
