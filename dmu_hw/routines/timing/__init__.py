@@ -50,12 +50,16 @@ class Routine:
 
     def fit(self, evidence: Evidence, optics: Optics) -> Finding:  # noqa: ARG002 - light is compared with light only
         arrays, facts = evidence.arrays, evidence.facts
+        if "no_light" in facts:
+            raise FitError(f"{facts['no_light']}: is the lamp on, is dye under the lens?")
         groups = groups_of(arrays)
         if groups is None:
             raise FitError(
                 "two chessboards that complement each other look the same: expected are places that only one of them "
                 "lights; is the dye slide in focus, the light path open and the DMD on?"
             )
+        if "sequence" in arrays:
+            _check_first(_first_step(arrays, facts))
         rates = rates_of(arrays, facts, groups)
         seen = exposures_of(arrays, facts, "fine", groups)
         jitter_ms = _jitter_ms(evidence, rates, groups) if "again" in arrays else 0.0
@@ -64,8 +68,6 @@ class Routine:
         figures = _times(found, seen, facts) | _pace(facts)
         if facts["stepping"] == "dmd":
             figures |= _answers(found, facts) | {"trigger_jitter_ms": jitter_ms}
-        if "sequence" in arrays:
-            figures["first_step"] = float(_first_step(arrays, facts))
         return Finding(
             optics={},
             figures=figures,
@@ -109,9 +111,6 @@ class Routine:
                 "runs wait as long as was measured; say it in the rig's file as well",
             ),
         ]
-        if "first_step" in figures:
-            advice = f"say first_step: {figures['first_step']:.0f} of the dmd in the rig's file, and measure again"
-            checks.append(Check("first_step", figures["first_step"], 0.5, 0.5, advice))
         if "missed_pulses" in figures:
             advice = "the camera does not answer every pulse at the pace of runs: look at the trigger line"
             checks.append(Check("missed_pulses", figures["missed_pulses"], 0.5, 0.5, advice))
@@ -180,14 +179,23 @@ def _jitter_ms(evidence: Evidence, rates: Rates, groups: tuple[NDArray[Any], NDA
     return float(np.sqrt(max(0.0, common / (parts[::2].sum() * more * parts[1::2].sum() * more))))
 
 
+def _check_first(step: int) -> None:
+    if step:
+        raise FitError(
+            f"the first frame of a sequence sees pattern {step} of its order, expected is 0: look at what starts "
+            f"the camera, or add {step} to first_step of the dmd in the rig's file if it always begins there"
+        )
+
+
 def _first_step(arrays: Any, facts: Any) -> int:
     """The place of the pattern in its order that the first frame of a sequence sees."""
     codes = arrays["codes"].astype(float)
     codes -= codes.mean(axis=0)
     numbers = facts["sequence_numbers"]
-    if len(numbers) < 2 * len(codes):
+    expected = 2 * (len(codes) - (facts["stepping"] == "camera"))
+    if len(numbers) < expected:
         raise FitError(
-            f"the camera gave {len(numbers)} frames for {2 * len(codes)} patterns that were shown slowly; does the "
+            f"the camera gave {len(numbers)} frames for {expected} patterns that were shown slowly; does the "
             "trigger line work?"
         )
     turns = []

@@ -12,13 +12,13 @@ from numpy.typing import NDArray
 
 from dmu_hw.data import BoolArray, Uint16Array
 from dmu_hw.errors import DeviceTimeout
-from dmu_hw.exposing import fitting_exposure_ms
+from dmu_hw.exposing import NoLightError, fitting_exposure_ms
 from dmu_hw.instrument import Instrument
 from dmu_hw.ports import CameraMode, RawFrame, Roi
 from dmu_hw.routine import Evidence
 from dmu_hw.routines.timing.transition import Exposures, Rates, Transition, transition
 
-CODES = 6
+CODES = 7
 """Patterns that a sequence is told by."""
 FIRST, OTHER, DARK = 0, 1, 2
 """Places in the memory of the DMD; codes come behind them."""
@@ -30,7 +30,7 @@ _STEADY = 6
 _LEAST_SCALE_MS = 0.05
 _COARSE, _FINE, _REPEATS, _AGAIN = 20, 24, 4, 40
 _PULSES = 6
-_DOUBLINGS = 10
+_DOUBLINGS = 8
 _WARM_MS = 2.0
 """From switching the light on to what is measured."""
 _PART = 0.4
@@ -68,12 +68,17 @@ class _Measuring:
 
     def evidence(self) -> Evidence:
         instrument, shown = self.instrument, patterns(self.instrument.mirrors_shape)
-        longest_ms = fitting_exposure_ms(instrument, shown[FIRST], power_mw=self.power_mw, part=_PART)
+        try:
+            longest_ms = fitting_exposure_ms(instrument, shown[FIRST], power_mw=self.power_mw, part=_PART)
+        except NoLightError as error:
+            return Evidence({}, {"no_light": str(error)})
         instrument.load(shown)
         self._dim(longest_ms)
         for doubling in range(_DOUBLINGS):
             instrument.progress(doubling, _DOUBLINGS + 4)
             self._steady()
+            if groups_of(self.arrays) is None:
+                return Evidence(self.arrays, self.facts)  # there is nothing to look at
             coarse = self._coarse()
             if coarse is not None or doubling == _DOUBLINGS - 1:
                 break
@@ -123,7 +128,7 @@ class _Measuring:
         asked = np.linspace(0.15, 1.85, _COARSE) if self.stepping == "dmd" else np.linspace(0, 0.8, _COARSE)
         self._scan("coarse", asked * span_ms, 1)
         groups = groups_of(self.arrays)
-        if groups is None:
+        if groups is None:  # since the light went off
             return None
         seen = exposures_of(self.arrays, self.facts, "coarse", groups)
         found = transition(seen, rates_of(self.arrays, self.facts, groups), span_ms)
@@ -255,15 +260,17 @@ class _Measuring:
     def _sequence(self, order: tuple[int, ...], mode: CameraMode, period_ms: float | None) -> Iterator[RawFrame]:
         """The frames that come of a sequence; their pixels only hold until the next."""
         instrument = self.instrument
+        # where exposures step the mirrors, the last one only shows that they went on
+        count = len(order) - (period_ms is None)
         if period_ms is not None:
-            instrument.camera.arm(len(order))
+            instrument.camera.arm(count)
             instrument.dmd.start(order, period_ms)
         else:
-            instrument.dmd.start((*order, order[0]), None)
+            instrument.dmd.start(order, None)
             instrument.clock.sleep_ms(5 * self.scale_ms)
-            instrument.camera.arm(len(order))
+            instrument.camera.arm(count)
         try:
-            for _ in order:
+            for _ in range(count):
                 longest_ms = 2 * (period_ms or mode.interval_ms) + instrument.camera.readout_ms(mode) + _WARM_MS
                 yield instrument.camera.pop(longest_ms + mode.exposure_ms)
         except DeviceTimeout:

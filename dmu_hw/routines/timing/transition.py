@@ -11,6 +11,8 @@ Floats = NDArray[np.float64]
 _GRID = 9
 _FULL = 0.01
 """Part of the light that may be lacking where nothing is."""
+_ALIKE = 0.05
+"""Of the contrast of two patterns by which light that counts as the same may differ."""
 _FLICKER = 2e-3
 """Part by which light is taken to differ from exposure to exposure: long ones say less of short times."""
 
@@ -81,8 +83,11 @@ def transition(seen: Exposures, rates: Rates, longest_ms: float, jitter_ms: floa
     scale = np.array([rates.before[0], rates.after[1]]) * longest_ms
     residual = float(np.sqrt(np.mean(((fitted - seen.light) / scale[:, None]) ** 2)))
     late_error = float(np.sqrt(errors[2, 2])) if seen.floats else 0.0
-    settle_error = float(np.sqrt(errors[:2, :2].sum()))
-    return Transition(late_ms, float(times[0]), float(times[:2].sum()), settle_error, late_error, residual, fitted)
+    settled = 1 if fit.as_good_as_after(times) else 2
+    settle_error = float(np.sqrt(errors[:settled, :settled].sum()))
+    return Transition(
+        late_ms, float(times[0]), float(times[:settled].sum()), settle_error, late_error, residual, fitted
+    )
 
 
 def _stands_at_once(seen: Exposures, rates: Rates) -> bool:
@@ -108,6 +113,11 @@ class _Fit:
         """(group, exposure)."""
         known, columns = self._parts(self.seen, times)
         return known + self._unknown(times) @ columns
+
+    def as_good_as_after(self, times: Floats) -> bool:
+        """Whether the light of the time in between is that of the new pattern, so that its end cannot be told."""
+        contrast = np.abs(np.subtract(self.rates.after, self.rates.before))
+        return bool(np.all(np.abs(self._unknown(times)[:, 0] - self.rates.after) < _ALIKE * contrast))
 
     def slopes(self, times: Floats) -> Floats:
         """By how much exposures would gather more if they were later as a whole, (group, exposure)."""
