@@ -201,6 +201,17 @@ class Store:
         """All of a kind, the oldest first."""
         return [_read(path) for path in self._paths(key)]
 
+    def history(self, key: Key, most: int) -> tuple[list[Result], list[Problem]]:
+        """The last so many of a kind, the oldest first, and what is wrong with those that cannot be read."""
+        found: list[Result] = []
+        problems: list[Problem] = []
+        for path in self._paths(key)[-most:]:
+            try:
+                found.append(_read(path))
+            except InputError as error:
+                problems.extend(error.problems)
+        return found, problems
+
     def latest(self, key: Key) -> Result | None:
         """The last one that was stored, whatever came of it; earlier ones are not even read."""
         paths = self._paths(key)
@@ -231,8 +242,17 @@ def results_in(folder: Path) -> Iterator[Path]:
     return (path for path in sorted(folder.rglob(_RESULT)) if path.is_file())
 
 
+def cut_in(folder: Path) -> Iterator[Path]:
+    """Folders whose results never came to be stored whole; nobody takes them for results."""
+    for path in sorted(folder.rglob("*")):
+        if _moment(path.name) is not None and path.is_dir() and not (path / _RESULT).exists():
+            yield path
+
+
 def read_result(folder: Path) -> Result:
     """The result that lies in a folder; refused if it is not what was stored."""
+    if not (folder / _RESULT).is_file():
+        raise InputError([Problem(str(folder), f"holds no result: no {_RESULT}")])
     return _read(folder / _RESULT)
 
 

@@ -47,7 +47,7 @@ def new(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="The folder to make; it must be empty if it exists.")],
     json: Json = False,
 ) -> None:
-    """Write a lab folder with example rigs, calibrations and protocols."""
+    """Write a lab folder with example rigs and protocols."""
     with Output(as_json=json) as output:
         from dmu_hw.cli.lab import write_lab  # noqa: PLC0415
 
@@ -159,6 +159,55 @@ def abort(
 
 
 @app.command()
+def calibrate(
+    recipe: Annotated[
+        Path | None, typer.Argument(metavar="RECIPE", help="Such as calibration/daily.yaml; not needed with --again.")
+    ] = None,
+    *,
+    rig: Annotated[
+        Path | None, typer.Option("--rig", metavar="RIG", help="A rig YAML to use instead of the recipe's.")
+    ] = None,
+    channel: Annotated[
+        list[str] | None, typer.Option("--channel", metavar="C", help="Only this channel; may be given several times.")
+    ] = None,
+    only: Annotated[
+        list[str] | None, typer.Option("--only", metavar="ROUTINE", help="Only this one; may be given several times.")
+    ] = None,
+    yes: Annotated[bool, typer.Option("--yes", help="The sample lies there: do not ask for it.")] = False,
+    out: Annotated[
+        Path | None, typer.Option("--out", metavar="DIR", help="Where the page's folder goes; runs by default.")
+    ] = None,
+    again: Annotated[
+        Path | None, typer.Option("--again", metavar="RESULT", help="Fit a result's evidence again; nothing is lit.")
+    ] = None,
+    store: Annotated[bool, typer.Option("--store", help="With --again: keep what was found, as a new result.")] = False,
+    json: Json = False,
+) -> None:
+    """Measure the instrument; fit, judge and store what was found.
+
+    A sample is asked for before the light goes on. Runs believe the results that their rig YAML names. Exit status 3:
+    something failed, or was not tried because of that.
+    """
+    with Output(as_json=json) as output:
+        from dmu_hw.cli.calibrate import Wish, calibrate_rig  # noqa: PLC0415
+
+        if again is not None:
+            from dmu_hw.cli.again import fit_result  # noqa: PLC0415
+
+            if rig or channel or only or yes:
+                raise InputError(
+                    "--again: fits what was measured; --rig, --channel, --only and --yes do not go with it"
+                )
+            fit_result(again, recipe, output, out=out, keep=store)
+        if store:
+            raise InputError("--store: goes with --again; what is measured is stored in any case")
+        if recipe is None:
+            raise InputError("RECIPE is missing; give one, such as calibration/daily.yaml")
+        wish = Wish(rig, tuple(channel or ()), tuple(only or ()), yes=yes, out=out or Path("runs"))
+        calibrate_rig(recipe, wish, output)
+
+
+@app.command()
 def train(
     protocol: Annotated[Path, typer.Argument(metavar="PROTOCOL", help="Such as protocols/train-simulated.yaml.")],
     out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Where the folder TIME-NAME goes.")] = Path("runs"),
@@ -203,10 +252,10 @@ def adapt(  # noqa: PLR0917 - options have names
     device: DeviceOption = "auto",
     json: Json = False,
 ) -> None:
-    """Fit a bundle to the instrument as it was measured; the old one stays.
+    """Fit a bundle to the instrument as it was measured.
 
-    Patterns stay as they are unless --refine. Exit status 3: nothing was gained on held-back fields, and nothing is
-    written.
+    The old one stays. Patterns stay as they are unless --refine. Exit status 3: nothing was gained on held-back fields,
+    and nothing is written.
     """
     with Output(as_json=json) as output:
         from dmu_hw.cli.adapt import Wish, adapt_bundle  # noqa: PLC0415
@@ -301,7 +350,9 @@ def export(
 
 @app.command()
 def schema(
-    kind: Annotated[str, typer.Argument(metavar="KIND", help="rig, run, train, compare or sweep.")] = "run",
+    kind: Annotated[
+        str, typer.Argument(metavar="KIND", help="rig, run, train, compare, sweep or calibration.")
+    ] = "run",
     json: Json = False,
 ) -> None:
     """Print the JSON schema of a YAML file, for editors."""

@@ -17,6 +17,32 @@ def digits(value: float, significant: int = 3) -> str:
     return text.rstrip("0").rstrip(".") if "." in text else text
 
 
+_UNITS = {
+    "adu_per_e": "ADU/e⁻",
+    "mj_cm2": "mJ/cm²",
+    "um2": "µm²",
+    "um": "µm",
+    "nm": "nm",
+    "px": "px",
+    "adu": "ADU",
+    "e": "e⁻",
+    "us": "µs",
+    "ms": "ms",
+    "s": "s",
+    "mw": "mW",
+    "hz": "Hz",
+    "deg": "°",
+    "percent": "%",
+}
+
+
+def named(figure: str) -> tuple[str, str]:
+    """The name of a figure that ends with its unit, for people: `worst_error_px` → worst error, px."""
+    unit = max((unit for unit in _UNITS if figure.endswith(f"_{unit}")), key=len, default="")
+    label = figure.removesuffix(f"_{unit}") if unit else figure
+    return label.replace("_", " "), _UNITS.get(unit, "")
+
+
 def duration(seconds: float) -> str:
     """0.116 → 116 ms, 83 → 1 min 23 s."""
     if seconds < 1:

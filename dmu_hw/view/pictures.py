@@ -20,6 +20,8 @@ from dmu_hw.view.page import Html, tag
 # viridis by Smith and van der Walt, CC0: as bright in grey as in colour, and safe for the colour-blind
 _VIRIDIS = ("440154", "482878", "3e4989", "31688e", "26828e", "1f9e89", "35b779", "6ece58", "b5de2b", "fde725")
 _GREY = ("000000", "ffffff")
+# RdBu of ColorBrewer by Brewer, Apache 2.0: what is above and below nothing, safe for the colour-blind
+_SIGNED = ("2166ac", "67a9cf", "d1e5f0", "f7f7f7", "fddbc7", "ef8a62", "b2182b")
 
 
 @dataclass(frozen=True)
@@ -36,6 +38,17 @@ class Scale:
         """White at a round value that all but a few pixels stay under."""
         highest = max((float(np.nanpercentile(image, percent)) for image in images), default=low)
         return cls(low, low + _rounded_up(max(highest - low, 1e-6)), unit)
+
+    @classmethod
+    def of_map(cls, image: NDArray[Any], unit: str = "") -> Scale:
+        """One picture alone: what has both signs is shown by its sign, a few extreme pixels do not count."""
+        seen = np.asarray(image, np.float64)
+        seen = seen[np.isfinite(seen)]
+        low, high = np.percentile(seen, (0.2, 99.8)) if seen.size else (0.0, 0.0)
+        if low < 0 < high and min(-low, high) > 0.05 * max(-low, high):
+            most = float(max(-low, high))
+            return cls(-most, most, unit, _SIGNED)
+        return cls(float(low), float(high if high > low else low + max(abs(low), 1.0) * 1e-6), unit, _VIRIDIS)
 
     def coloured(self) -> Scale:
         return replace(self, colours=_VIRIDIS)
@@ -78,13 +91,14 @@ def picture(
     caption: object,
     *,
     shape: tuple[int, int],
-    width_um: float,
+    width_um: float | None,
     blocky: bool = False,
     over: Html | None = None,
 ) -> Html:
-    """A figure that is enlarged while it has the focus. `blocky` leaves its pixels square; `over` is drawn on top."""
+    """A figure that is enlarged while it has the focus. Without a width there is no scale
+    bar; `blocky` leaves its pixels square; `over` is drawn on top."""
     image = tag("img", src=uri, alt=alt, width=shape[1], height=shape[0], class_="blocky" if blocky else None)
-    sheet = tag("div", image, over, _scale_bar(width_um), class_="sheet")
+    sheet = tag("div", image, over, None if width_um is None else _scale_bar(width_um), class_="sheet")
     return tag(
         "figure", tag("div", sheet, class_="frame"), tag("figcaption", caption), tabindex="0", style=_ratio(shape)
     )
@@ -109,6 +123,27 @@ def outline(shape: tuple[int, int], part: tuple[slice, slice]) -> Html:
     y, x = part
     path = f"M{x.start} {y.start}H{x.stop}V{y.stop}H{x.start}Z"
     return tag("svg", tag("path", d=path), viewBox=f"0 0 {shape[1]} {shape[0]}", aria_hidden="true")
+
+
+def arrows(shape: tuple[int, int], marks: NDArray[Any], longest: float = 0.08) -> tuple[Html, float]:
+    """Points with arrows (x, y, dx, dy) over a picture, so much larger than they are that all but a few are shorter
+    than that part of the picture; and how much that is."""
+    rows, columns = shape
+    lengths = np.hypot(marks[:, 2], marks[:, 3])
+    long = float(np.percentile(lengths, 98)) if len(lengths) else 0.0
+    factor = longest * max(shape) / long if long > 0 else 1.0
+    factor = _rounded_down(factor)
+    lines = []
+    for x, y, dx, dy in marks.astype(float):
+        tip_x, tip_y = x + factor * dx, y + factor * dy
+        size, turn = 0.35 * factor * math.hypot(dx, dy), math.atan2(dy, dx)
+        barbs = [(tip_x - size * math.cos(turn + s), tip_y - size * math.sin(turn + s)) for s in (-0.45, 0.45)]
+        lines.append(f"M{x:.1f} {y:.1f}L{tip_x:.1f} {tip_y:.1f}")
+        lines.append(
+            f"M{barbs[0][0]:.1f} {barbs[0][1]:.1f}L{tip_x:.1f} {tip_y:.1f}L{barbs[1][0]:.1f} {barbs[1][1]:.1f}"
+        )
+    paths = (tag("path", d="".join(lines), class_=layer) for layer in ("under", None))
+    return tag("svg", *paths, viewBox=f"0 0 {columns} {rows}", class_="arrows", aria_hidden="true"), factor
 
 
 def outlines(labels: Int32Array) -> Html:
@@ -139,6 +174,12 @@ def _scale_bar(width_um: float) -> Html:
 
 def _ratio(shape: tuple[int, int]) -> str:
     return f"--ratio: {shape[1] / shape[0]:.4f}"
+
+
+def _rounded_down(value: float) -> float:
+    """To one digit."""
+    unit = 10.0 ** math.floor(math.log10(value))
+    return math.floor(value / unit + 1e-9) * unit
 
 
 def _rounded_up(value: float) -> float:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import io
-import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -12,7 +10,8 @@ import numpy as np
 
 from dmu_hw.compare import NAMES, Metric, Result, Standing
 from dmu_hw.contest import Arm, Question
-from dmu_hw.view.page import Html, tag
+from dmu_hw.view.canvas import LINE, QUIET, TEXT, figure_of, svg
+from dmu_hw.view.page import Html
 from dmu_hw.view.powers import Power
 
 COLOURS: dict[Arm, str] = {
@@ -32,10 +31,6 @@ _MARKERS: dict[Arm, str] = {
     "uniform": "v",
     "limit": "*",
 }
-_THEME = {"#010203": "var(--text)", "#020304": "var(--quiet)", "#030405": "var(--line)"}
-"""Colours that the page decides."""
-_TEXT, _QUIET, _LINE = _THEME
-_WIDTH_IN = 9.0
 _LABEL_PT = 13.0
 
 
@@ -51,7 +46,7 @@ class Mark:
 
 def arms_plot(standing: Standing, marks: Sequence[Mark] = ()) -> Html:
     """A row an arm, best on top: the mean with its spread, and below it every seed."""
-    figure, (axes,) = _figure(0.42 * len(standing.best) + 1.0)
+    figure, (axes,) = figure_of(0.42 * len(standing.best) + 1.0)
     results = standing.best[::-1]
     power = _power(standing.metric, [result.mean for result in results])
     for row, result in enumerate(results):
@@ -65,16 +60,16 @@ def arms_plot(standing: Standing, marks: Sequence[Mark] = ()) -> Html:
         axes.plot(seeds, [row - 0.3] * len(seeds), ".", color=colour, markersize=5)
     for mark in marks:
         rows = [(power.scaled(x), len(results) - 1 - k) for k, x in enumerate(mark.values) if x is not None]
-        axes.plot(*zip(*rows, strict=True), mark.marker, label=mark.name, color=_QUIET, markersize=8, fillstyle="none")
+        axes.plot(*zip(*rows, strict=True), mark.marker, label=mark.name, color=QUIET, markersize=8, fillstyle="none")
     axes.set_yticks(range(len(results)), [_arm(result) for result in results])
-    axes.tick_params(axis="y", length=0, labelcolor=_TEXT)
+    axes.tick_params(axis="y", length=0, labelcolor=TEXT)
     axes.set_ylim(-0.7, len(results) - 0.4)
-    axes.grid(axis="x", color=_LINE, linewidth=0.6)
+    axes.grid(axis="x", color=LINE, linewidth=0.6)
     axes.set_axisbelow(True)
     axes.set_xlabel(power.named(_label(standing.metric)))
     if marks:
-        axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=len(marks), frameon=False, labelcolor=_QUIET)
-    return _svg(figure, f"{standing.question.told}: {_label(standing.metric)} of each arm")
+        axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=len(marks), frameon=False, labelcolor=QUIET)
+    return svg(figure, f"{standing.question.told}: {_label(standing.metric)} of each arm")
 
 
 def _arm(result: Result) -> str:
@@ -88,7 +83,7 @@ def compression_plot(kind: Question, standings: Sequence[Standing]) -> Html:
     metric = standings[0].metric
     power = _power(metric, [result.mean for one in standings for result in one.best])
     compared = all((plain := one.of("uniform")) is not None and plain.mean for one in standings)
-    figure, (axes, *more) = _figure(4.4, 2 if compared else 1)
+    figure, (axes, *more) = figure_of(4.4, 2 if compared else 1)
     names = _lines(axes, standings, lambda _, value: power.scaled(value))
     if metric.better == "lower":
         axes.set_yscale("log")
@@ -99,8 +94,8 @@ def compression_plot(kind: Question, standings: Sequence[Standing]) -> Html:
         _percent_ticks(other)
         other.set_ylabel("difference from the plain camera / %")
     _name_lines((axes, *more)[-1], names)
-    figure.supxlabel("compression: object pixels for each number that the camera reads", color=_TEXT, fontsize="medium")
-    return _svg(figure, f"{kind.kind}: {_label(metric)} against compression")
+    figure.supxlabel("compression: object pixels for each number that the camera reads", color=TEXT, fontsize="medium")
+    return svg(figure, f"{kind.kind}: {_label(metric)} against compression")
 
 
 def _from_plain(one: Standing, value: float) -> float:
@@ -128,7 +123,7 @@ def _lines(
     axes.set_xticks(compressions, [f"×{compression:g}" for compression in compressions])
     axes.xaxis.minorticks_off()
     axes.margins(x=0.08)
-    axes.grid(color=_LINE, linewidth=0.6)
+    axes.grid(color=LINE, linewidth=0.6)
     return ends
 
 
@@ -190,35 +185,3 @@ def _plain_ticks(axis: Any) -> None:
     axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
     axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.6f}".rstrip("0").rstrip(".")))
     axis.set_minor_formatter(NullFormatter())
-
-
-def _figure(height_in: float, count: int = 1) -> tuple[Any, list[Any]]:
-    from matplotlib.figure import Figure  # noqa: PLC0415 - takes a third of a second
-
-    figure = Figure(figsize=(_WIDTH_IN * (1 + 0.2 * (count - 1)), height_in), layout="constrained")
-    every = list(figure.subplots(1, count, squeeze=False)[0])
-    for axes in every:
-        axes.set_facecolor("none")
-        for side, spine in axes.spines.items():
-            spine.set_visible(side in ("left", "bottom"))
-            spine.set_color(_QUIET)
-        axes.tick_params(which="both", color=_QUIET, labelcolor=_QUIET)
-        axes.xaxis.label.set_color(_TEXT)
-        axes.yaxis.label.set_color(_TEXT)
-    return figure, every
-
-
-def _svg(figure: Any, told: str) -> Html:
-    """As an element of the page: its text stays text, its colours are those of the page."""
-    from matplotlib import rc_context  # noqa: PLC0415 - heavy
-
-    buffer = io.StringIO()
-    with rc_context({"svg.fonttype": "none", "svg.hashsalt": told, "font.family": "sans-serif"}):
-        figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None})
-    text = buffer.getvalue()
-    text = text[text.index("<svg") :]
-    text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
-    text = re.sub(r"font: ([\d.]+px) [^;\"]*", r"font-size: \1", text)
-    for colour, variable in _THEME.items():
-        text = text.replace(colour, variable)
-    return tag("div", Html(text), class_="plot", role="img", aria_label=told)
