@@ -21,14 +21,17 @@ class NoLightError(DeviceError):
     """Nothing of the light reaches the camera."""
 
 
-def fitting_exposure_ms(instrument: Instrument, mirrors: BoolArray, *, power_mw: float, part: float = 0.5) -> float:
+def fitting_exposure_ms(
+    instrument: Instrument, mirrors: BoolArray, *, power_mw: float, part: float = 0.5, bright: float = _BRIGHT
+) -> float:
     """The exposure at which the bright parts of a frame of one state of the mirrors (row, column) are at that part of
-    what the camera can tell. NoLightError: there is none, however long."""
+    what the camera can tell; `bright` is the percentile that is not to be clipped. NoLightError: there is none, however
+    long."""
     longest_ms = min(_LONGEST_MS, instrument.rig.settings.limits.exposure_ms)
     exposure_ms = _SHORTEST_MS
     before: float | None = None
     while exposure_ms <= longest_ms:
-        level, noise = _level(instrument, mirrors, power_mw, exposure_ms)
+        level, noise = _level(instrument, mirrors, power_mw, exposure_ms, bright)
         full = float(instrument.optics.sensor.largest_adu)
         clipped = before is not None and level > _NOISES * noise and level < _LINEAR * before
         if clipped and before is not None:
@@ -43,9 +46,11 @@ def fitting_exposure_ms(instrument: Instrument, mirrors: BoolArray, *, power_mw:
     return longest_ms
 
 
-def _level(instrument: Instrument, mirrors: BoolArray, power_mw: float, exposure_ms: float) -> tuple[float, float]:
+def _level(
+    instrument: Instrument, mirrors: BoolArray, power_mw: float, exposure_ms: float, bright: float
+) -> tuple[float, float]:
     """How bright a frame is above the dark one, and the noise of a pixel."""
     (dark,) = instrument.dark(exposure_ms, 1)
     (lit,) = instrument.take(mirrors[None], power_mw=power_mw, exposure_ms=exposure_ms)
     noise = 1.4826 * float(np.median(np.abs(dark - np.median(dark))))
-    return float(np.percentile(lit, _BRIGHT) - np.percentile(dark, _BRIGHT)), max(noise, 1.0)
+    return float(np.percentile(lit, bright) - np.percentile(dark, bright)), max(noise, 1.0)
