@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 import numpy as np
+from pydantic import Field
 
-from dmu_hw.files import Fraction, Settings
+from dmu_hw.files import Settings
 from dmu_hw.physics.specimens.base import Scene, Window
 
 
@@ -14,8 +15,8 @@ class Layer(Settings):
     """The same brightness everywhere, and no objects."""
 
     kind: Literal["layer"] = "layer"
-    brightness: Fraction = 0.5
-    """Dye, as a part of the brightest that a specimen can have."""
+    brightness: Annotated[float, Field(ge=0, le=10_000)] = 0.5
+    """Dye, as a part of the brightest that a specimen can have; a slide of concentrated dye has far more."""
 
     def scene(self, centre_um: tuple[float, float], shape: tuple[int, int], pixel_um: float) -> Scene:
         """What lies in a window round a stage position."""
