@@ -23,6 +23,9 @@ from dmu_hw.physics.blur import bin_sum, blur, blur_adjoint, spread
 from dmu_hw.physics.mirrors import leak
 from dmu_hw.physics.optics import Optics
 
+_MOST_PLACES = 8
+"""Along the side of a pixel, however small mirrors are."""
+
 
 class Forward:
     """One microscope looking at one field on one grid."""
@@ -72,17 +75,13 @@ class Forward:
         """Patterns on this grid → emission per dye: blurred, uneven, saturating."""
         return dye.saturated(self.profile * self.deliver(patterns, periodic=periodic), power_mw, self.optics.dye)
 
-    def from_mirrors(self, mirrors: Tensor, creep_um: tuple[float, float] = (0.0, 0.0)) -> Tensor:
-        """States of all mirrors, (…, rows, columns), as they fall onto this grid, before any blur; their light may lie
-        a little beside where `to_sample` has it."""
-        side = self._mirrors_a_pixel
+    def from_mirrors(self, mirrors: Tensor) -> Tensor:
+        """States of all mirrors, (…, rows, columns), as they fall onto this grid, before any blur."""
         stack = mirrors.reshape(1, -1, *self.optics.mirrors.shape)
-        if side > 1:
-            # a pixel gathers the light of all mirrors on it: between two of them, if their number is even
-            stack = functional.avg_pool2d(stack, side, stride=1, padding=side // 2)
-        place = self._place_among(stack.shape[-2], stack.shape[-1], creep_um)
-        seen = functional.grid_sample(stack, place, mode="bilinear", padding_mode="zeros", align_corners=False)
-        return seen.reshape(*mirrors.shape[:-2], *self.shape_px)
+        seen = torch.zeros(1, stack.shape[1], *self.shape_px, dtype=self.dtype, device=self.device)
+        for place in self._places_among_mirrors:
+            seen += functional.grid_sample(stack, place, mode="bilinear", padding_mode="zeros", align_corners=False)
+        return (seen / len(self._places_among_mirrors)).reshape(*mirrors.shape[:-2], *self.shape_px)
 
     @cached_property
     def _mirror_px(self) -> float:
@@ -91,35 +90,35 @@ class Forward:
         return math.sqrt(self.optics.mirrors.area_um2 / (rows * columns)) / self.pixel_um
 
     @cached_property
-    def _mirrors_a_pixel(self) -> int:
-        """Along the side of a pixel of this grid."""
-        return max(1, round(1 / self._mirror_px))
+    def _places_among_mirrors(self) -> list[Tensor]:
+        """Where the pixels of this grid lie in the array, both of whose sides are from -1 to 1: one place of each, or
+        so many that no mirror on it is missed."""
+        rows, columns = self.optics.mirrors.shape
+        x, y = np.broadcast_arrays(self.x_um[None, :], self.y_um[:, None])
+        column, row = self.optics.mirrors.to_sample.invert(x, y)
+        along = min(_MOST_PLACES, math.ceil(1 / self._mirror_px - 1e-6))
+        steps = (np.arange(along) + 0.5) / along - 0.5
+        places = []
+        for down in steps:
+            for across in steps:
+                seen = [_moved(place, down, across) if along > 1 else place for place in (column, row)]
+                sides = [
+                    self._edged(place, count, along) * 2 / count
+                    for place, count in zip(seen, (columns, rows), strict=True)
+                ]
+                places.append(torch.from_numpy(np.stack(sides, axis=-1)).to(dtype=self.dtype, device=self.device)[None])
+        return places
 
-    def _place_among(self, rows: int, columns: int, creep_um: tuple[float, float]) -> Tensor:
-        """Where the pixels of this grid lie in an array of so many rows and columns, both sides being from -1 to 1."""
-        column, row = self._mirrors_seen if creep_um == (0.0, 0.0) else self._mirrors_at(creep_um)
-        place = np.stack([self._edged(column, columns) * 2 / columns, self._edged(row, rows) * 2 / rows], axis=-1)
-        return torch.from_numpy(place).to(dtype=self.dtype, device=self.device)[None]
-
-    def _edged(self, place: NDArray[Any], count: int) -> NDArray[Any]:
-        """Places among mirrors, moved so that a pixel between two of them has of each what it covers of it: a mirror is
-        even from edge to edge, and only a pixel on the edge sees both."""
-        if self._mirror_px <= 1:
+    def _edged(self, place: NDArray[Any], count: int, along: int) -> NDArray[Any]:
+        """Places among mirrors, moved so that a pixel, or a part of it, that lies between two mirrors has of each what
+        it covers of it: a mirror is even from edge to edge, and only who is on the edge sees both."""
+        side = self._mirror_px * along
+        if side <= 1:
             return place
         middle = (count - 1) / 2  # of the first mirror is at -middle
         before = np.floor(place + middle)
         beyond = place + middle - before - 0.5
-        return before - middle + np.clip(beyond * self._mirror_px + 0.5, 0, 1)
-
-    @cached_property
-    def _mirrors_seen(self) -> tuple[NDArray[Any], NDArray[Any]]:
-        """Column and row, counted from the centre of the array, of what falls onto each pixel of this grid."""
-        return self._mirrors_at((0.0, 0.0))
-
-    def _mirrors_at(self, creep_um: tuple[float, float]) -> tuple[NDArray[Any], NDArray[Any]]:
-        x, y = np.broadcast_arrays(self.x_um[None, :] - creep_um[0], self.y_um[:, None] - creep_um[1])
-        column, row = self.optics.mirrors.to_sample.invert(x, y)
-        return column, row
+        return before - middle + np.clip(beyond * side + 0.5, 0, 1)
 
     # ---------------------------------------------------------------- light that reaches the camera
 
@@ -160,3 +159,10 @@ class Forward:
         flat = image.reshape(1, -1, rows, columns)
         moved = functional.grid_sample(flat, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
         return moved.reshape(image.shape)
+
+
+def _moved(place: NDArray[Any], down: float, across: float) -> NDArray[Any]:
+    """What is there a part of a pixel farther."""
+    by_row, by_column = np.gradient(place)
+    moved: NDArray[Any] = place + down * by_row + across * by_column
+    return moved

@@ -183,6 +183,19 @@ def test_a_pixel_gathers_the_light_of_all_mirrors_on_it(mirrors_a_pixel: float) 
         torch.testing.assert_close(seen, torch.full_like(seen, 0.5), atol=0.2, rtol=0)
 
 
+@pytest.mark.parametrize("mirrors_a_pixel", [0.7, 1.3, 2.0, 3.3])
+def test_each_mirror_has_the_same_light(mirrors_a_pixel: float) -> None:
+    """Wherever on the grid it falls."""
+    pitch_um = 0.3 / mirrors_a_pixel
+    to_sample = Warp(matrix=((0.96 * pitch_um, -0.28 * pitch_um), (0.28 * pitch_um, 0.96 * pitch_um)))
+    forward = Forward(optics(mirrors=Mirrors(shape=(40, 40), to_sample=to_sample)), (64, 64), 1, dtype=DOUBLE)
+    single = torch.zeros(16, 40, 40, dtype=DOUBLE)
+    for place in range(16):
+        single[place, 15 + place // 4, 15 + place % 4] = 1
+    light = forward.from_mirrors(single).sum(dim=(-2, -1)) * 0.09 / pitch_um**2
+    torch.testing.assert_close(light, torch.ones_like(light), rtol=0, atol=0.05)
+
+
 def test_a_distorted_camera_moves_light_and_has_no_aligned_path() -> None:
     shifted = optics(sample_to_sensor=Warp(shift=(0.6, -0.3)))
     forward, plain = (Forward(o, (24, 24), 1, dtype=DOUBLE) for o in (shifted, optics()))
