@@ -77,8 +77,11 @@ class Routine:
 
     def _check_seen(self, found: Transition, seen: Exposures, rates: Rates, facts: Any) -> None:
         """Whether the whole of a transition was seen."""
-        full = seen.light[1].max() > 0.05 * rates.after[1] * (seen.stop_ms - seen.start_ms).min()
-        if not full or found.settle_ms + found.late_ms > 0.95 * facts["scale_ms"]:
+        latest_ms = float((seen.stop_ms + found.late_ms if seen.floats else seen.start_ms).max())
+        rose = np.ptp(seen.light[1]) > 0.5 * rates.after[1] * max(0.0, latest_ms - found.settle_ms)
+        if not rose and not seen.floats:
+            rose = bool(seen.light[1].min() > 0.5 * rates.after[1] * (seen.stop_ms - seen.start_ms).min())
+        if not rose or found.settle_ms > 0.95 * latest_ms:
             raise FitError(
                 f"no second pattern within {facts['scale_ms']:.4g} ms of its step: expected is one after "
                 f"{facts['told_settle_ms']:g} ms; do the pulses of the DMD reach the camera?"
