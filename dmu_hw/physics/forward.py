@@ -75,13 +75,15 @@ class Forward:
         """Patterns on this grid → emission per dye: blurred, uneven, saturating."""
         return dye.saturated(self.profile * self.deliver(patterns, periodic=periodic), power_mw, self.optics.dye)
 
-    def from_mirrors(self, mirrors: Tensor) -> Tensor:
-        """States of all mirrors, (…, rows, columns), as they fall onto this grid, before any blur."""
+    def from_mirrors(self, mirrors: Tensor, creep_um: tuple[float, float] = (0.0, 0.0)) -> Tensor:
+        """States of all mirrors, (…, rows, columns), as they fall onto this grid, before any blur; their light may lie
+        a little beside where `to_sample` has it."""
         stack = mirrors.reshape(1, -1, *self.optics.mirrors.shape)
+        places = self._usual_places if creep_um == (0.0, 0.0) else self._places(creep_um)
         seen = torch.zeros(1, stack.shape[1], *self.shape_px, dtype=self.dtype, device=self.device)
-        for place in self._places_among_mirrors:
+        for place in places:
             seen += functional.grid_sample(stack, place, mode="bilinear", padding_mode="zeros", align_corners=False)
-        return (seen / len(self._places_among_mirrors)).reshape(*mirrors.shape[:-2], *self.shape_px)
+        return (seen / len(places)).reshape(*mirrors.shape[:-2], *self.shape_px)
 
     @cached_property
     def _mirror_px(self) -> float:
@@ -90,11 +92,14 @@ class Forward:
         return math.sqrt(self.optics.mirrors.area_um2 / (rows * columns)) / self.pixel_um
 
     @cached_property
-    def _places_among_mirrors(self) -> list[Tensor]:
+    def _usual_places(self) -> list[Tensor]:
+        return self._places((0.0, 0.0))
+
+    def _places(self, creep_um: tuple[float, float]) -> list[Tensor]:
         """Where the pixels of this grid lie in the array, both of whose sides are from -1 to 1: one place of each, or
         so many that no mirror on it is missed."""
         rows, columns = self.optics.mirrors.shape
-        x, y = np.broadcast_arrays(self.x_um[None, :], self.y_um[:, None])
+        x, y = np.broadcast_arrays(self.x_um[None, :] - creep_um[0], self.y_um[:, None] - creep_um[1])
         column, row = self.optics.mirrors.to_sample.invert(x, y)
         along = min(_MOST_PLACES, math.ceil(1 / self._mirror_px - 1e-6))
         steps = (np.arange(along) + 0.5) / along - 0.5
