@@ -29,7 +29,7 @@ from dmu_hw.rig import Rig
 from dmu_hw.saver import Saver
 from dmu_hw.spool import Spool
 from dmu_hw.survey import Survey
-from dmu_hw.upload import mirror_frames
+from dmu_hw.watcher import Watcher
 from dmu_hw.wheels import Wheels
 
 _MOVE_MARGIN_MS = 5000.0
@@ -69,7 +69,7 @@ class Engine:
         self.counts = self.past.counts
         self.counts.expected = plan.price.frames
         self._mode: CameraMode | None = None
-        self.ledger = Ledger(spool.journal, plan, rig.settings, self.counts.dose_mj_cm2)
+        self.ledger = Ledger(spool.journal, plan, rig.settings, self.counts.dose_mj_cm2, self.past.given)
         self.wheels = Wheels(rig)
         largest = max(take.stack.count * 2 * math.prod(take.mode.shape) for take in plan.all_takes)
         self.saver = Saver(spool, largest)
@@ -77,8 +77,17 @@ class Engine:
     def run(self) -> Counts:
         """Take all shots; returns when every frame is on the disk."""
         guard = Guard(self.rig)
-        self.rig.dmd.load(mirror_frames(self.plan))
         taker = BurstTaker(self.rig, guard, self.plan.protocol.frame_timeout_ms, self._heed)
+        watcher = Watcher(
+            self.plan,
+            self.rig,
+            self.spool.journal,
+            lambda shot, take: self._look(taker, shot, take),
+            self.ledger.given,
+            lambda: self.rig.clock.now_ms() + self.spool.offset_ms,
+            self.past,
+        )
+        self.rig.dmd.load(watcher.frames())
         pace = Pace(self.rig.clock, self.control, self.spool.journal, lambda: self._darken(guard))
         pace.elapsed(self.elapsed_ms)
         self.spool.journal.add("started", zero_ms=pace.zero_ms + self.spool.offset_ms)
@@ -90,7 +99,7 @@ class Engine:
             ending.callback(self.ledger.give_back)
             ending.callback(guard.off)
             try:
-                self._take_all(taker, pace)
+                self._take_all(taker, pace, watcher)
             except Aborted as stop:
                 self.counts.aborted = str(stop)
         self.saver.raise_failure()
@@ -110,7 +119,7 @@ class Engine:
         guard.off()
         self.rig.dmd.show(None)
 
-    def _take_all(self, taker: BurstTaker, pace: Pace) -> None:
+    def _take_all(self, taker: BurstTaker, pace: Pace, watcher: Watcher) -> None:
         loop = None
         focuser = Focuser(
             self.plan,
@@ -130,8 +139,10 @@ class Engine:
                 loop = shot.time
             pace.wait(shot)
             self._move(focuser.aim(shot))
+            watcher.before(shot)
             self._prepare(self.plan.take_of(shot))
             burst = self._take(taker, shot, following)
+            watcher.after(shot, burst)
             self.saver.put(burst)
             if self.survey is not None:
                 self.survey.look(shot, burst, self.control.check)

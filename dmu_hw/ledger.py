@@ -43,8 +43,17 @@ class _Ahead:
 class Ledger:
     """Books bursts, and refuses those that would exceed what protocol or rig allow a field."""
 
-    def __init__(self, journal: Journal, plan: Plan, rig: RigSettings, dose_mj_cm2: dict[int, float]) -> None:
-        """`dose_mj_cm2` is what each field was given so far; it is kept up to date."""
+    def __init__(
+        self,
+        journal: Journal,
+        plan: Plan,
+        rig: RigSettings,
+        dose_mj_cm2: dict[int, float],
+        given: dict[tuple[str, float], dict[int, int]] | None = None,
+    ) -> None:
+        """`dose_mj_cm2` is what each field was given so far, `given` how many bursts of each channel and dose; both are
+        kept up to date."""
+        self.given = {} if given is None else given
         self.journal = journal
         self.dose_mj_cm2 = dose_mj_cm2
         self._optics = {name: part.channel.optics for name, part in plan.parts.items()}
@@ -73,6 +82,8 @@ class Ledger:
         else:
             patiently(self._writing(shot, attempt, take), self.journal.path)
         self.dose_mj_cm2[shot.position] = self.dose_mj_cm2.get(shot.position, 0.0) + take.dose_mj_cm2
+        bursts = self.given.setdefault((take.channel, take.dose_mj_cm2), {})
+        bursts[shot.position] = bursts.get(shot.position, 0) + 1
 
     # ---------------------------------------------------------------- one burst ahead
 

@@ -26,6 +26,14 @@ class Past:
     """Of what is sealed, and of all light."""
     channel_dose_mj_cm2: dict[str, dict[int, float]] = field(default_factory=dict)
     """What each channel has of the dose of each field; a channel that is the only one has no name."""
+    given: dict[tuple[str, float], dict[int, int]] = field(default_factory=dict)
+    """By channel and dose of a burst: how many of them each field has had."""
+    looks: dict[tuple[int, int], Line] = field(default_factory=dict)
+    """The first look at each field and plane."""
+    look: Line | None = None
+    """The last one."""
+    glances: dict[tuple[str, int, int], Line] = field(default_factory=dict)
+    """What the first burst of each field and plane in each channel told of drifts."""
     sealed: set[int] = field(default_factory=set)
     """Shots that are on the disk."""
     unsaved: list[Line] = field(default_factory=list)
@@ -108,6 +116,8 @@ def _book(past: Past, line: Line, dose_mj_cm2: float) -> None:
     """On the field, and on what its channel has given it."""
     for doses in (past.counts.dose_mj_cm2, past.channel_dose_mj_cm2.setdefault(line.get("channel", ""), {})):
         doses[line["field"]] = doses.get(line["field"], 0.0) + dose_mj_cm2
+    bursts = past.given.setdefault((line.get("channel", ""), line["dose_mj_cm2"]), {})
+    bursts[line["field"]] = bursts.get(line["field"], 0) + (1 if dose_mj_cm2 > 0 else -1)
 
 
 def _note_course(past: Past, line: Line) -> None:
@@ -141,4 +151,10 @@ def _seal(past: Past, shot: int, lines: list[Line]) -> None:
                 past.taken = line
                 if shot in past.times_ms or len(past.times_ms) < _KEPT_TIMES:
                     past.times_ms[shot] = line["at_ms"]
+            case "look":
+                past.look = line
+                if line["light"]:
+                    past.looks.setdefault((line["field"], line["z"]), line)
+            case "glance":
+                past.glances.setdefault((line["channel"], line["field"], line["z"]), line)
     counts.unproven_bursts += any(line["kind"] == "unproven" for line in lines)

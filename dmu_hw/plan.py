@@ -11,6 +11,7 @@ import numpy as np
 from dmu_hw.channels import Channel
 from dmu_hw.data import PatternStack
 from dmu_hw.files import content_hash
+from dmu_hw.fringes import Fringes
 from dmu_hw.loops import Loops, Role
 from dmu_hw.marker import Marker
 from dmu_hw.physics.optics import AiryPsf, Optics, Psf
@@ -105,6 +106,8 @@ class Take:
     """Its name; empty in a run that has one only."""
     light: str = "light"
     """Name of the device."""
+    fringes: Fringes | None = None
+    """Of a look: what its frames show, and how they are read."""
 
     @property
     def exposures(self) -> int:
@@ -140,11 +143,13 @@ class Price:
     """How much later than asked for the last loop begins, since loops take longer than their interval."""
     channel_dose_mj_cm2: dict[str, float] = field(default_factory=dict)
     """What each channel has of the dose of a field; empty in a run that has one only."""
+    looks: int = 0
+    """Bursts of fringes that tell what drifts, and are not kept; their light and time are in those of the run."""
 
     def as_json(self) -> dict[str, Any]:
-        """Without a word of channels where there is one only."""
-        facts = asdict(self)
-        return facts if self.channel_dose_mj_cm2 else {k: v for k, v in facts.items() if k != "channel_dose_mj_cm2"}
+        """Without a word of channels where there is one only, and of looks where there is none."""
+        silent = {name for name in ("channel_dose_mj_cm2", "looks") if not getattr(self, name)}
+        return {name: value for name, value in asdict(self).items() if name not in silent}
 
 
 @dataclass(frozen=True)
@@ -174,11 +179,19 @@ class Plan:
     """How the bursts are taken by which the autofocus compares planes, if there is one."""
     cautions: tuple[str, ...] = ()
     """What does not stand against the run, but should be known before it."""
+    watch_take: Take | None = None
+    """How the bursts are taken by which it is told what drifts, if there are any."""
 
     def of(self, channel: str) -> Plan:
         """What of it concerns one channel; the shots are numbered as in the whole."""
-        focus_take = self.focus_take if self.focus_take is not None and self.focus_take.channel == channel else None
-        return replace(self, parts={channel: self.parts[channel]}, focus_take=focus_take)
+        own = (take if take is not None and take.channel == channel else None for take in self._extras)
+        focus_take, watch_take = own
+        parts = {channel: self.parts[channel]}
+        return replace(self, parts=parts, focus_take=focus_take, watch_take=watch_take)
+
+    @property
+    def _extras(self) -> tuple[Take | None, Take | None]:
+        return self.focus_take, self.watch_take
 
     def concerns(self, shot: Shot) -> bool:
         return shot.channel in self.parts
@@ -240,11 +253,16 @@ class Plan:
         return self.shots.places[position].name or f"field {position}"
 
     @property
+    def size_um(self) -> tuple[float, float]:
+        """Of the field, along x and y."""
+        rows, columns = self.protocol.field_px
+        return columns * self.object_pixel_um, rows * self.object_pixel_um
+
+    @property
     def centre_um(self) -> tuple[float, float]:
         """Centre of the field, seen from the optical axis."""
-        rows, columns = self.protocol.field_px
-        pixel_um = self.object_pixel_um
-        return self.corner_um[0] + columns * pixel_um / 2, self.corner_um[1] + rows * pixel_um / 2
+        width_um, height_um = self.size_um
+        return self.corner_um[0] + width_um / 2, self.corner_um[1] + height_um / 2
 
     def proof(self) -> dict[str, float] | None:
         """What the marker of a burst costs beside its patterns, as parts of their light and time; None without one."""

@@ -71,13 +71,14 @@ class _Planner:
         parts = {taking.asked.name: part for taking, part in takings}
         shots = self._shots(parts)
         focus_take = self._focus_take(takings, shots.places)
-        price = Pricing(self.protocol, self.rig, parts, shots, focus_take).price()
+        watch_take = self._watch_take(takings)
+        price = Pricing(self.protocol, self.rig, parts, shots, focus_take, watch_take).price()
         self._check_budget(price)
         if self.objections.problems:
             raise InputError(self.objections.problems)
         self._notice_lateness(price)
         cautions = tuple(self.objections.cautions)
-        return Plan(self.protocol, parts, roi, corner_um, shots, price, focus_take, cautions)
+        return Plan(self.protocol, parts, roi, corner_um, shots, price, focus_take, cautions, watch_take)
 
     def _takings(self, roi: Roi) -> list[tuple[Taking, Part]]:
         """Every channel has its places in the memory of the DMD behind those of the channels before it."""
@@ -98,6 +99,14 @@ class _Planner:
         for taking, part in takings:
             if wanted in (None, part.channel.name):
                 return taking.focus_take(part.takes["patterns"], places)
+        return None
+
+    def _watch_take(self, takings: list[tuple[Taking, Part]]) -> Take | None:
+        """Its frames lie behind those of all channels in the memory of the DMD."""
+        wanted = self.protocol.watch.channel if self.protocol.watch is not None else None
+        for taking, part in takings:
+            if wanted in (None, part.channel.name):
+                return taking.watch_take(part.takes["patterns"], sum(each.frames for each, _ in takings))
         return None
 
     # ---------------------------------------------------------------- what the instrument can do

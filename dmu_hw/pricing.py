@@ -27,6 +27,7 @@ class Pricing:
     """By the names of channels."""
     shots: Shots
     focus_take: Take | None = None
+    watch_take: Take | None = None
 
     def price(self) -> Price:
         loops = self.shots.loops
@@ -38,6 +39,8 @@ class Pricing:
         if self.focus_take is not None and self.protocol.autofocus is not None:
             looks = searches * self.protocol.autofocus.planes
             light_s += looks * self.focus_take.burst_ms / 1e3
+        if self.watch_take is not None:
+            light_s += self._watch_looks * self.watch_take.burst_ms / 1e3
         frames = sum(count * take.stack.count for take, count in self._bursts)
         frame_bytes = sum(
             count * take.stack.count * (2 * math.prod(take.mode.shape) + _FRAME_OVERHEAD_BYTES)
@@ -61,6 +64,7 @@ class Pricing:
             looks,
             late_s,
             named,
+            self._watch_looks,
         )
 
     @property
@@ -83,10 +87,13 @@ class Pricing:
         if self.focus_take is not None and self.protocol.autofocus is not None:
             looks = self._searches_of_a_field(searches) * self.protocol.autofocus.planes
             doses[self.focus_take.channel] += looks * self.focus_take.dose_mj_cm2
+        if self.watch_take is not None:
+            doses[self.watch_take.channel] += self._watch_looks_of_a_field * self.watch_take.dose_mj_cm2
         return doses
 
     def _memory_frames(self) -> int:
-        return 1 + max(place for take, _ in self._bursts for place in take.memory)
+        takes = [take for take, _ in self._bursts] + ([] if self.watch_take is None else [self.watch_take])
+        return 1 + max(place for take in takes for place in take.memory)
 
     # ---------------------------------------------------------------- time
 
@@ -103,6 +110,7 @@ class Pricing:
         series = math.prod(loops.size(axis) for axis in outside)
         point_s = self._ways_s(inside) + self._second_ways_s(inside) + self._light_s()
         point_s += searches * self._search_s() / (series * loops.times)
+        point_s += self._watch_looks * self._look_s() / (series * loops.times)
         again_s = self._again_s(inside)
         between_s = self._ways_s(outside, inner=("time", *inside))
         total_s, late_s = 0.0, 0.0
@@ -171,6 +179,28 @@ class Pricing:
             pairs = [(loops.channels[-1], loops.channels[0])]
         more_s = [self._switch_s(a, own) + self._switch_s(own, b) - self._switch_s(a, b) for a, b in pairs]
         return sum(more_s) / len(more_s)
+
+    # ---------------------------------------------------------------- looks for drifts
+
+    @property
+    def _watch_looks(self) -> int:
+        watch = self.protocol.watch
+        return -(-self.shots.loops.visits // watch.every) if watch is not None and watch.every else 0
+
+    @property
+    def _watch_looks_of_a_field(self) -> int:
+        """At the field that gets most of them."""
+        watch, loops = self.protocol.watch, self.shots.loops
+        if watch is None or not watch.every:
+            return 0
+        if loops.order[:2] != ("time", "field"):
+            return min(self._watch_looks, loops.visits // loops.fields)
+        return -(-loops.times * math.gcd(watch.every, loops.fields) // watch.every)
+
+    def _look_s(self) -> float:
+        if self.watch_take is None:
+            return 0.0
+        return self.watch_take.burst_ms / 1e3 + self._switches_of_a_search_s(self.watch_take.channel)
 
     def _axes(self) -> tuple[tuple[Axis, ...], tuple[Axis, ...]]:
         """The loops outside of time, and those inside of it."""

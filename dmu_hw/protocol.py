@@ -16,6 +16,7 @@ from dmu_hw.files import Count, Document, FilePath, Name, NonNegative, Positive,
 from dmu_hw.physics.patterns import PatternSet
 from dmu_hw.routes import Grid, Position
 from dmu_hw.timing import TimePoints, Timing
+from dmu_hw.watch import Watch
 
 MAX_SHOTS = 1_000_000
 MAX_FIELDS = 100_000
@@ -233,6 +234,8 @@ class Course(_Checked):
     """Positions, grid, z and time in the words of useq-schema, or a file with them, instead of those above."""
     autofocus: Autofocus | None = None
     """Find the focus anew now and then."""
+    watch: Watch | None = None
+    """Look for drifts while the run goes on."""
     references: References = References()
     adaptive: Choice | None = None
     """Who chooses, from the reconstructions of a time point, which of its fields are imaged once more."""
@@ -360,7 +363,7 @@ AnyProtocol = Protocol | ChannelsProtocol
 
 def _foreign_channels(course: Course, channels: Collection[str | None]) -> Iterator[str]:
     """Who looks at a channel that is not imaged."""
-    for key in ("autofocus", "adaptive"):
+    for key in ("autofocus", "adaptive", "watch"):
         asked = getattr(getattr(course, key), "channel", None)
         if asked is not None and asked not in channels:
             named = [name for name in channels if name is not None]

@@ -10,8 +10,9 @@ import numpy as np
 
 from dmu_hw.channels import Channel
 from dmu_hw.data import PatternStack
+from dmu_hw.fringes import Fringes
 from dmu_hw.loops import Role
-from dmu_hw.marker import Marker
+from dmu_hw.marker import Marker, Readings
 from dmu_hw.objections import Objections
 from dmu_hw.physics.optics import Optics
 from dmu_hw.plan import Part, Take
@@ -201,6 +202,31 @@ class Taking:
         bare = replace(patterns, memory=patterns.memory[: patterns.stack.count], marker=None, marker_dose_mj_cm2=0.0)
         return replace(bare, dose_mj_cm2=patterns.dose_mj_cm2 - patterns.marker_dose_mj_cm2)
 
+    def watch_take(self, patterns: Take, place: int) -> Take | None:
+        """Fringes on the finest camera pixels that divide those of the patterns, behind `place` in the DMD's memory."""
+        watch, rig = self.protocol.watch, self.rig
+        if watch is None or not watch.every:
+            return None
+        binning = min(b for b in rig.camera.binnings if patterns.mode.binning % b == 0)
+        exposure_ms = watch.exposure_ms or self.protocol.exposure_ms
+        self._check_exposure("watch.exposure_ms", "", exposure_ms)
+        mode = _mode(rig, exposure_ms, binning, patterns.mode.roi)
+        pixel_px = binning * self.optics.sensor_ratio
+        readings = Readings.of(self.optics, mode, pixel_px, patterns.power_mw)
+        fringes = Fringes.of(self.stack, self.optics, pixel_px, readings)
+        seen = fringes.stack.masks.mean(axis=(1, 2))
+        lit = float(np.sum(seen + (1 - seen) * self.optics.mirrors.leakage))
+        take = self._take("patterns", fringes.stack, mode, self._overhead_ms(mode) + exposure_ms, lit)
+        for device, held in (
+            ("DMD holds", rig.dmd.memory_frames - place),
+            ("camera buffers", rig.camera.buffer_frames),
+        ):
+            if take.exposures > held:
+                self.refuse("watch", f"the {device} {held} frames at most for its looks, needed are {take.exposures}")
+        take = replace(take, memory=tuple(range(place, place + fringes.stack.count)), fringes=fringes)
+        self._check_on_time(take, "watch")
+        return take
+
     def _brightest(self, patterns: Take) -> Take:
         """One frame with the pattern that lets most light through, just as in a burst."""
         light = self.stack.masks.mean(axis=(1, 2))
@@ -236,11 +262,11 @@ class Taking:
         if exposure_ms > longest_ms:
             self.refuse(key, f"{why}rig {self.rig.settings.name} allows {longest_ms:g} ms, given {exposure_ms:g}")
 
-    def _check_on_time(self, take: Take) -> None:
+    def _check_on_time(self, take: Take, key: str | None = None) -> None:
         longest_ms = self.rig.settings.limits.on_time_ms
         if take.burst_ms > longest_ms:
             keys = {"patterns": f"{self.asked.key}exposure_ms", "chosen": "then.exposure_ms"}
-            key = keys.get(take.role, f"references.{take.role}")
+            key = key or keys.get(take.role, f"references.{take.role}")
             allowed = f"rig {self.rig.settings.name} allows {longest_ms:g} ms in one go"
             self.refuse(key, f"the light is on for {take.burst_ms:g} ms, {allowed}")
 

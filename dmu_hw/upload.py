@@ -10,8 +10,12 @@ from dmu_hw.plan import Part, Plan
 
 
 def mirror_frames(plan: Plan) -> BoolArray:
-    """Mirror frames (place, row, column): channel by channel what each of them shows."""
-    return np.concatenate([frames for part in plan.parts.values() for frames in _frames_of(part, plan.corner_um)])
+    """Mirror frames (place, row, column): channel by channel what each of them shows, and then what looks show."""
+    found = [frames for part in plan.parts.values() for frames in _frames_of(part, plan.corner_um)]
+    if plan.watch_take is not None:
+        optics = plan.parts[plan.watch_take.channel].channel.optics
+        found.append(onto_mirrors(plan.watch_take.stack, optics, plan.corner_um))
+    return np.concatenate(found)
 
 
 def _frames_of(part: Part, corner_um: tuple[float, float]) -> list[BoolArray]:

@@ -55,6 +55,23 @@ class Warp(Settings):
             radius=self.radius,
         )
 
+    def moved(self, matrix: tuple[Pair, Pair], shift: Pair) -> Warp:
+        """The same map, and after it matrix · p + shift."""
+        (a, b), (c, d) = matrix
+
+        def turned(x: float, y: float) -> Pair:
+            return a * x + b * y, c * x + d * y
+
+        columns = [turned(x, y) for x, y in zip(*self.matrix, strict=True)]
+        bends = [turned(x, y) for x, y in zip(*self.distortion, strict=True)]
+        x, y = turned(*self.shift)
+        return Warp(
+            matrix=((columns[0][0], columns[1][0]), (columns[0][1], columns[1][1])),
+            shift=(x + shift[0], y + shift[1]),
+            distortion=(tuple(bend[0] for bend in bends), tuple(bend[1] for bend in bends)),
+            radius=self.radius,
+        )
+
     def apply(self, x: Any, y: Any) -> tuple[Any, Any]:
         """Map points (arrays of any shape)."""
         (a, b), (c, d) = self.matrix
