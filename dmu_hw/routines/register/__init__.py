@@ -86,7 +86,7 @@ class Routine:
         first = taken(wide, exposure_ms)
         arrays, facts = {"coarse": first}, facts | {"exposure_ms": exposure_ms, "coarse": as_facts(wide)}
         try:
-            seen = decoded_coarse(Lit.of(first[[0, 0]], first[[1, 1]]), first[2:], wide)
+            seen = decoded_coarse(Lit.of(first[:1], first[1:2]), first[2:], wide)
             period = fine_period(seen, first.shape[1:])
         except FitError:
             return Evidence(arrays, facts)  # the fit will say the same
@@ -119,7 +119,8 @@ class Routine:
             Check("uncertainty_px", figures["uncertainty_px"], 0.05, 0.2, "let the array light more of the chip"),
             Check("following", figures["following"], (1 + wanted.least_following) / 2, wanted.least_following, order),
             Check("agreement", figures["agreement"], 0.98, 0.95, order),
-            Check("slip_px", figures["slip_px"], 0.25, 0.75, order),
+            Check("slip_px", figures["slip_px"], 0.1, 0.25, order),
+            Check("odd_frame_px", figures["odd_frame_px"], 0.4, 0.9, order),
             Check(
                 "covered", figures["covered"], 2 * wanted.least_covered, wanted.least_covered, "move the DMD's image"
             ),

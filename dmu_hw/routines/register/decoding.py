@@ -18,7 +18,7 @@ from dmu_hw.routines.register.stripes import AXES, CELL, COLUMN, STEPS, Stripes,
 Array = NDArray[np.float64]
 _DIM = 0.08
 """Pixels with less light, as a part of the bright ones, tell nothing."""
-_NOISES = 8.0
+_NOISES = 5.0
 """Light is more than so many times the noise of a pixel."""
 _FEWEST = 400
 """Pixels that a map is fitted to."""
@@ -48,14 +48,13 @@ class Lit:
     dark: AnyArray
     span: AnyArray
     """Light of all mirrors over that of none."""
-    noise_adu: float
 
     @classmethod
     def of(cls, on: AnyArray, off: AnyArray) -> Lit:
-        """From frames (2, y, x) of all mirrors and of none, before and after the stripes."""
+        """From frames (n, y, x) of all mirrors and of none."""
         dark, span = off.mean(axis=0), on.mean(axis=0) - off.mean(axis=0)
-        difference = off[1] - off[0]
-        noise_adu = max(1.0, 1.4826 * float(np.median(np.abs(difference - np.median(difference)))) / math.sqrt(2))
+        # neighbours differ by noise and by their sensitivity; what the sample shows changes more slowly
+        noise_adu = max(1.0, 1.4826 * float(np.median(np.abs(np.diff(span, axis=1)))) / math.sqrt(2))
         bright = float(np.percentile(span, 99.0))
         mask = span > max(_DIM * bright, _NOISES * noise_adu)
         if np.count_nonzero(mask) < _FEWEST:
@@ -63,7 +62,7 @@ class Lit:
                 f"no light of the mirrors is seen: all on are {bright:.1f} ADU brighter than all off, noise is "
                 f"{noise_adu:.1f} ADU; look for the lamp, its filter, a shutter, the dye, the light path of the DMD"
             )
-        return cls(mask, dark, span, noise_adu)
+        return cls(mask, dark, span)
 
     def parts(self, frames: AnyArray) -> Array:
         """Light of frames (frame, y, x) in the pixels that are lit, 0 as with no mirror, 1 as with all: (frame, n)."""

@@ -14,9 +14,9 @@ from dmu_hw.data import BoolArray
 from dmu_hw.physics.warp import Warp
 from dmu_hw.routine import Array as AnyArray
 from dmu_hw.routine import Curve, Evidence, Finding, FitError
-from dmu_hw.routines.register.decoding import Coarse, Decoded, Lit, decoded_coarse, decoded_fine
+from dmu_hw.routines.register.decoding import Coarse, Decoded, Lit, decoded_coarse, decoded_fine, fine_period
 from dmu_hw.routines.register.mapping import as_warp, spread_of_fit
-from dmu_hw.routines.register.stripes import COLUMN, ROW, Stripes, of_facts
+from dmu_hw.routines.register.stripes import AXES, COLUMN, ROW, Stripes, of_facts
 
 Array = NDArray[np.float64]
 _BLOCKS = 20
@@ -28,8 +28,10 @@ _REACH_PX = 3.0
 _ROUND_TRIP_PX = 1e-3
 _SURE = 0.125
 """Pixels so far from an edge, as a part of a stripe, must be on or off as the stripe is…"""
-_SURE_PX = 2.5
-"""…and so far in pixels."""
+_SURE_PX, _SURE_BLURS = 2.5, 0.3
+"""…and so far in pixels, and as a part of the finest stripe that is resolved."""
+_TELLING = 0.1
+"""Part of the pixels that must be sure for a frame to tell."""
 _BRIGHT = 80
 """Percentile: whether light grows with time is asked of brighter pixels."""
 
@@ -63,8 +65,8 @@ def fitted(evidence: Evidence, pixel_um: float) -> Finding:
         raise FitError(f"{facts['no_light']}; look for the lamp, a filter, a shutter, the dye")
     wide = of_facts(facts["coarse"])
     first = arrays["coarse"]
-    lit = Lit.of(first[[0, 0]], first[[1, 1]])
-    seen = decoded_coarse(lit, first[2:], wide)
+    seen = decoded_coarse(Lit.of(first[:1], first[1:2]), first[2:], wide)
+    fine_period(seen, first.shape[1:])
     fine = arrays["fine"]
     lit = Lit.of(np.stack([first[0], fine[0]]), np.stack([first[1], fine[1]]))
     rows, columns = facts["mirrors_shape"]
@@ -211,10 +213,13 @@ class _Fit:
 class _Shown:
     """Every frame against the stripes that it should show where the map has them."""
 
+    stripes: Sequence[Stripes]
+    coarse: int
+    """How many of them are coarse ones, which come first."""
     agreements: Array
-    """Part of the sure pixels of each frame that are as they should be; nan where none is sure."""
+    """Part of the sure pixels of each frame that are as they should be; nan where too few are sure."""
     slips_px: Array
-    """(2,): how far coarse stripes lie beside the map that the fine ones gave, along columns and rows."""
+    """How far its stripes lie beside where the map has them; nan where too few edges are seen."""
 
     @classmethod
     def of(cls, fit: _Fit, parts: Array, stripes: Sequence[Stripes], coarse: int) -> _Shown:
@@ -222,33 +227,47 @@ class _Shown:
         column, row = fit.warp.invert(*(chip * fit.pixel_um).T)
         rows, columns = fit.shape
         positions = {COLUMN: column + columns / 2, ROW: row + rows / 2}
-        far = np.minimum(columns / 2 - np.abs(column), rows / 2 - np.abs(row)) * fit.coarse.px_a_mirror
-        inside = far > _SURE_PX * fit.window.binning
-        px_a_mirror = fit.coarse.px_a_mirror
-        agreements = np.full(len(parts), np.nan)
-        sums = np.zeros((2, 2))
+        scale_px = fit.coarse.px_a_mirror
+        sure_px = max(_SURE_PX, _SURE_BLURS * fit.coarse.stripe_px)
+        inside = np.minimum(columns / 2 - np.abs(column), rows / 2 - np.abs(row)) * scale_px > sure_px
+        agreements, slips = np.full((2, len(parts)), np.nan)
         for number, (part, each) in enumerate(zip(parts, stripes, strict=True)):
             position = positions[each.axis]
             beyond, sign = each.edge(position)
-            far_mirrors = np.abs(beyond)
-            sure = inside & (far_mirrors > _SURE * each.width) & (far_mirrors * px_a_mirror > _SURE_PX)
-            if np.count_nonzero(sure) > 0.1 * np.count_nonzero(inside):
+            away_px, width_px = np.abs(beyond) * scale_px, each.width * scale_px
+            sure = inside & (away_px > max(sure_px, _SURE * width_px))
+            if np.count_nonzero(sure) > _TELLING * np.count_nonzero(inside):
                 agreements[number] = np.mean((part[sure] > 0.5) == each.is_on(position[sure]))
-            if number < coarse and each.width * px_a_mirror > 4 * _SURE_PX:
-                near = inside & (far_mirrors * px_a_mirror < 2 * _SURE_PX)
+            reach_px = min(2 * sure_px, width_px / 2)
+            near = inside & (away_px < reach_px)
+            if np.count_nonzero(near) > _TELLING * np.count_nonzero(inside) and width_px > 2 * sure_px:
                 # light beyond an edge that lies too far on is missing: as much as the way between them
                 lack = sign[near] * (each.is_on(position[near]) - np.clip(part[near], -0.5, 1.5))
-                sums[each.axis] += lack.sum() * 4 * _SURE_PX, np.count_nonzero(near)
-        slips = sums[:, 0] / np.maximum(sums[:, 1], 1)
-        return cls(agreements, slips * fit.window.binning)
+                slips[number] = 2 * reach_px * lack.mean()
+        return cls(stripes, coarse, agreements, slips * fit.window.binning)
 
     def figures(self) -> dict[str, float]:
-        return {"agreement": float(np.nanmin(self.agreements)), "slip_px": float(np.abs(self.slips_px).max())}
+        """No number where frames cannot tell."""
+        axes = np.array([each.axis for each in self.stripes[: self.coarse]])
+        slips = [self.slips_px[: self.coarse][axes == axis] for axis in AXES]
+        return {
+            "agreement": -_largest(-self.agreements),
+            "slip_px": max(abs(float(np.mean(_told(each)))) if _told(each).size else math.nan for each in slips),
+            "odd_frame_px": _largest(np.abs(self.slips_px)),
+        }
 
     def curves(self) -> dict[str, Curve]:
-        told = np.flatnonzero(np.isfinite(self.agreements))
-        curve = Curve(told, self.agreements[told], None, "frame", "part of the pixels that show its stripes")
-        return {"every frame against the map": curve}
+        frames = np.flatnonzero(np.isfinite(self.slips_px))
+        slips = Curve(frames, self.slips_px[frames], None, "frame", "pixels beside where the map has its stripes")
+        return {"every frame against the map": slips}
+
+
+def _told(values: Array) -> Array:
+    return values[np.isfinite(values)]
+
+
+def _largest(values: Array) -> float:
+    return float(np.max(_told(values), initial=-math.inf))
 
 
 def _light(lit: Lit, arrays: Any) -> dict[str, float]:

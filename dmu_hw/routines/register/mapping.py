@@ -49,6 +49,8 @@ def robust_cubic(points: Array, values: Array, *, within: float) -> tuple[Cubic,
         weighted = powers * weights[:, None]
         terms = np.linalg.lstsq(weighted.T @ powers, weighted.T @ values, rcond=None)[0]
         distance = np.hypot(*(values - powers @ terms).T)
+        if np.count_nonzero(weights) < powers.shape[1]:
+            break
         last, scale = scale, float(np.median(distance[weights > 0])) / _MEDIAN_LENGTH
         reach = min(within, max(_TUKEY * scale, _SAME * within))
         weights = np.where(distance < reach, (1 - np.minimum(distance / reach, 1) ** 2) ** 2, 0.0)
