@@ -117,6 +117,7 @@ class Routine:
                 0.2,
                 "neighbouring pixels differ much: is it an even layer of dye, in or out of focus, without a specimen?",
             ),
+            Check("unevenness", figures["unevenness"], 0.1, 0.2, "the sample is no even layer of dye: put one there"),
             Check("bad_fraction", figures["bad_fraction"], settings.bad_fraction, 10 * settings.bad_fraction),
             Check("read_noise_lost", figures["read_noise_lost"], 0, 2, _LOST),
         ]
@@ -158,6 +159,7 @@ class _Chip:
             "dead_fraction": float(self.response.dead.sum() / known),
             "odd_fraction": float(np.mean(~dark.fine)),
             "bad_fraction": float(self.bad.mean()),
+            "unevenness": pixels.unevenness(self.response.light),
             "lit_fraction": float(self.response.known.mean()),
         }
         self.maps: dict[str, Any] = {

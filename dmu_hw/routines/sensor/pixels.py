@@ -23,6 +23,7 @@ _DEAD = 0.5
 _SMOOTH_PX = 8.0
 _SURE = 0.02
 """Sensitivity that is known worse, as a part of it, is not told from that of all pixels."""
+_LIT = 0.3
 _EDGE = 0.01
 """Where the light changes faster than a smooth fit follows, by so much, nothing is known of sensitivity."""
 
@@ -140,6 +141,16 @@ def _smooth(flat: Floats, good: BoolArray) -> tuple[Floats, Floats]:
     # once more on what is left: a blur flattens hills, and this gives them back
     mend = filtered(np.where(good, flat / safe, 0.0)) / weight
     return first * mend, np.abs(mend - 1)
+
+
+def unevenness(light: Floats) -> float:
+    """By how much light differs, as a part of it, from a hill that is smooth over the whole of what is lit."""
+    lit = light > _LIT * np.percentile(light, 98)
+    y, x = (place / max(light.shape) - 0.5 for place in np.indices(light.shape))
+    hill = np.stack([np.ones_like(x), x, y, x * x, x * y, y * y], axis=-1)[lit]
+    logarithm = np.log(light[lit])
+    found, *_ = np.linalg.lstsq(hill, logarithm)
+    return spread(logarithm - hill @ found)
 
 
 def spread(values: Floats) -> float:
