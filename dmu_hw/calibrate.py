@@ -146,6 +146,7 @@ def _judged(measure: Measure, evidence: Evidence, optics: Optics) -> tuple[Findi
         "checks": tuple(_recorded(check) for check in checks),
         "figures": {} if finding is None else {name: float(value) for name, value in finding.figures.items()},
         "optics": {} if finding is None else json.loads(json.dumps(dict(finding.optics))),
+        "named": measure.named,
         "settings": measure.settings.model_dump(mode="json"),
         "valid_days": measure.valid_days,
     }

@@ -46,6 +46,8 @@ class Measure:
 
     name: str
     """Of the routine, as results are filed under."""
+    named: str
+    """As the recipe names it."""
     routine: Routine
     settings: Settings
     valid_days: float
@@ -98,4 +100,4 @@ def _measure(document: Document, place: int, step: dict[str, Any]) -> Measure:
     if not re.fullmatch(NAME_PATTERN, name):
         what = f"results are filed under {name!r}: call it by letters, digits, '-' and '_'"
         raise InputError([Problem(document.where(("steps", place, "routine")), what)])
-    return Measure(name, build(settings), settings, step.get("valid_days") or found.valid_days)
+    return Measure(name, named, build(settings), settings, step.get("valid_days") or found.valid_days)

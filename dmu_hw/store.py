@@ -94,6 +94,8 @@ class Record(Settings):
     figures: dict[str, float] = Field(default_factory=dict)
     optics: dict[str, Any] = Field(default_factory=dict)
     """What is to be believed, in the layout of `optics` in a rig YAML, in coordinates of the bare chip."""
+    named: str
+    """The routine, as the recipe named it."""
     settings: dict[str, Any] = Field(default_factory=dict)
     """Of the routine."""
     believed: Optics

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -27,7 +28,7 @@ def fit_result(folder: Path, recipe: Path | None, output: Output, *, out: Path |
         finding, record = fit_again(measure, result)
     for line in _differences(result.record, record):
         output.say(line)
-    output.known["changed"] = record.figures != result.record.figures or record.verdict != result.record.verdict
+    output.known["changed"] = record.verdict != result.record.verdict or bool(list(_moved(result.record, record)))
     made = result if store is None else store.add(record, result.evidence(), finding.arrays if finding else {})
     outcome = Outcome(measure.name, record.key.channel, Result(made.folder, record, made.hash), finding, result)
     tell(outcome, output)
@@ -48,16 +49,15 @@ def _measure(result: Result, recipe: Path | None) -> Measure:
         if not found:
             raise InputError([Problem(str(recipe), f"has no routine {name}, which {result.folder} is of")])
         return found[0]
+    named, where = result.record.named, f"{path}: named"
+    if named.endswith(".py"):
+        hint = f"{named} lies beside a recipe, which must be named: dmu calibrate RECIPE --again RESULT"
+        raise InputError([Problem(where, hint)])
     document = Document({**result.record.settings}, {}, path, ("settings",))
-    where = f"{path}: key.routine"
     with outsiders(where):
-        try:
-            routine = routine_of(name, document, where)
-        except InputError as error:
-            hint = "if it is a file, name the recipe that it stands in: dmu calibrate RECIPE --again RESULT"
-            raise InputError([*error.problems, Problem(where, hint)]) from None
+        routine = routine_of(named, document, where)
         settings = validate(document, routine.Settings)
-        return Measure(name, routine(settings), settings, result.record.valid_days)  # type: ignore[call-arg]
+        return Measure(name, named, routine(settings), settings, result.record.valid_days)  # type: ignore[call-arg]
 
 
 def _store(result: Result) -> Store:
@@ -77,14 +77,20 @@ def _differences(then: Record, now: Record) -> Iterator[str]:
     """Figure by figure."""
     if then.verdict != now.verdict or then.why != now.why:
         yield f"then {_verdict(then)}, now {_verdict(now)}"
+    moved = list(_moved(then, now))
+    for name, was, found in moved:
+        by = "" if was is None or found is None else f" ({found - was:+.3g})"
+        yield f"{name:>28}  {_told(was)} → {_told(found)}{by}"
+    if not moved:
+        yield f"all {len(now.figures)} figures are as they were"
+
+
+def _moved(then: Record, now: Record) -> Iterator[tuple[str, float | None, float | None]]:
+    """Figures that are others than then, beyond what another machine computes otherwise."""
     for name in dict.fromkeys([*then.figures, *now.figures]):
         was, found = then.figures.get(name), now.figures.get(name)
-        if was is None or found is None:
-            yield f"{name:>28}  {'not there' if was is None else f'{was:.6g}'} → {_told(found)}"
-        elif was != found:
-            yield f"{name:>28}  {was:.6g} → {found:.6g} ({found - was:+.3g})"
-    if then.figures == now.figures:
-        yield f"all {len(now.figures)} figures are as they were"
+        if was is None or found is None or not math.isclose(was, found, rel_tol=1e-9, abs_tol=1e-99):
+            yield name, was, found
 
 
 def _told(value: float | None) -> str:

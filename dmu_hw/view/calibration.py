@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import cached_property
 
 from dmu_hw.calibrate import Outcome
 from dmu_hw.files import read_text
@@ -75,6 +76,11 @@ class Shown:
     def anchor(self) -> str:
         return self.title.replace(" ", "-")
 
+    @cached_property
+    def section(self) -> Section:
+        """All that there is to see of it; drawn once."""
+        return Section(self.anchor, self.title, tuple(_inside(self)))
+
     @property
     def said(self) -> str:
         return "refuse" if self.record is None else self.record.verdict
@@ -97,7 +103,7 @@ def calibration_page(name: str, shown: Sequence[Shown], texts: Mapping[str, str]
         *(paragraph(tag("b", "Caution"), f": {what}", class_="caution") for one in shown for what in one.cautions),
         pairs(_glance(shown), class_="tiles"),
     ]
-    sections = [_section(one) for one in shown]
+    sections = [one.section for one in shown]
     if len(shown) > 1:
         sections.insert(0, Section("overview", "Overview", (_overview(shown),)))
     if texts:
@@ -158,10 +164,6 @@ def _strain(check: CheckRecord) -> float:
 
 
 # ---------------------------------------------------------------- one routine
-
-
-def _section(one: Shown) -> Section:
-    return Section(one.anchor, one.title, tuple(_inside(one)))
 
 
 def _inside(one: Shown) -> Iterator[Html]:

@@ -44,6 +44,7 @@ def record(**changes: Any) -> Record:
         "devices": "0" * 64,
         "sensor_shape": (3, 4),
         "mirrors_shape": (5, 6),
+        "named": "sensor",
         "software": "test",
     }
     return Record(**{**given, **changes})
