@@ -1,8 +1,8 @@
 """A bundle fitted to an instrument as it was measured: patterns stay, the inverse learns what is otherwise.
 
-It begins with the bundle's own weights, its linear part computed anew for the optics that are believed now, and goes on
-learning from specimens as this instrument would see them, and from bursts with references that it has taken. The best
-that was seen on held-back fields is kept, so that it cannot end behind where it began.
+It begins with the bundle's own weights, or with its linear part computed anew for the optics that are believed now if
+that is better, and goes on learning from specimens as this instrument would see them, and from bursts with references
+that it has taken. What is best on held-back fields is kept, so that it cannot end behind where it began.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ class Effort:
     """How much is tried."""
 
     updates: int = 200
-    learning_rate: float = 3e-4
+    learning_rate: float = 2e-4
     refine: bool = False
     """Whether the patterns learn too."""
     patterns_rate: float = 1e-3
@@ -68,6 +68,8 @@ class Adapted:
     after: dict[str, float]
     weights: Weights
     masks: BoolArray
+    learned: bool
+    """False: the bundle's own weights are as good as any that were tried, and stay."""
 
 
 class Adapter:
@@ -97,20 +99,21 @@ class Adapter:
         return found if pairs is None else found | {_ON_PAIRS: pairs.uncorrected_error(learner.model)}
 
     def learner(self) -> Learner:
-        """Ready to learn: the bundle's weights, the linear part of them that of the instrument."""
-        learner = self._learner(self.instrument.pairs)
-        if hasattr(learner.model, "tune"):
-            design = learner.exposure.design(learner.shown().cpu().double(), learner.reach)
-            estimator = lmmse.compute(design, statistics_for(design, self.images))
-            cast("Any", learner.model).tune(estimator)
-        return learner
+        """Ready to learn: with the bundle's weights, or with the linear part of them that of the instrument."""
+        plain = self._learner(self.instrument.pairs)
+        if not hasattr(plain.model, "tune"):
+            return plain
+        tuned = self._learner(self.instrument.pairs)
+        design = tuned.exposure.design(tuned.shown().cpu().double(), tuned.reach)
+        cast("Any", tuned.model).tune(lmmse.compute(design, statistics_for(design, self.images)))
+        return min(plain, tuned, key=lambda learner: learner.error("val"))
 
     def steps(self, learner: Learner) -> Iterator[Line]:
         """Learn to the end; a line at each validation."""
         return learn(learner)
 
     def adapted(self, learner: Learner, before: dict[str, float]) -> Adapted:
-        """What the learner holds in the end."""
+        """What the learner holds in the end, or what the bundle held if that is as good."""
         model, pairs = cast("Any", learner.model), self.instrument.pairs
         after = scores(learner, "test")
         if pairs is not None:
@@ -118,7 +121,9 @@ class Adapter:
         segmenter = learner.segmenter.weights() if learner.segmenter is not None else {}
         correction = {} if pairs is None else pairs.correction()
         weights = Parts(model.weights(), segmenter, correction).together()
-        return Adapted(before, after, weights, learner.patterns.masks())
+        if not better(before, after):
+            return Adapted(before, before, self.bundle.weights, self.bundle.patterns.masks, learned=False)
+        return Adapted(before, after, weights, learner.patterns.masks(), learned=True)
 
     def _learner(self, pairs: TakenPairs | None) -> Learner:
         delivered = self.instrument.delivered

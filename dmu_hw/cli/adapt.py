@@ -12,7 +12,7 @@ import numpy as np
 from dmu_hw.belief import Belief, believe
 from dmu_hw.bundle import Adaptation, Bundle
 from dmu_hw.cli.learn import read_course
-from dmu_hw.cli.output import DONE, INCOMPLETE, Output
+from dmu_hw.cli.output import DONE, Output
 from dmu_hw.cli.session import load_bundle, load_instrument
 from dmu_hw.course import Course, course_of
 from dmu_hw.data import Float32Array, PatternStack
@@ -72,16 +72,16 @@ def adapt_bundle(path: Path, rig_path: Path, wish: Wish, output: Output) -> None
     learner = adapter.learner()
     _learn(adapter, learner, output)
     found = adapter.adapted(learner, before)
-    output.say(f"adapted:  {_told(found.after)}")
-    from dmu_hw.adapt import better  # noqa: PLC0415 - torch
-
-    told = {"before": before, "after": found.after}
-    if not better(before, found.after):
-        output.say("no bundle: on held-back fields the old one is as good")
-        output.finish(INCOMPLETE, bundle=None, **told)
+    if found.learned:
+        output.say(f"adapted:  {_told(found.after)}")
+    else:
+        output.say(
+            "nothing that was learned is better on held-back fields: the inverse stays, for this instrument's numbers"
+        )
     made = _bundle(bundle, aim, found, adapter.instrument.pairs_count)
     made.save(target)
     output.say(f"{target}: fitted to rig {aim.rig.settings.name}; {path} is as it was")
+    told = {"before": before, "after": found.after, "learned": found.learned}
     output.finish(DONE, bundle=str(target), hash=made.hash, **told)
 
 

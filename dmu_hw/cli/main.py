@@ -254,8 +254,8 @@ def adapt(  # noqa: PLR0917 - options have names
 ) -> None:
     """Fit a bundle to the instrument as it was measured.
 
-    The old one stays. Patterns stay as they are unless --refine. Exit status 3: nothing was gained on held-back fields,
-    and nothing is written.
+    The old one stays. Patterns stay as they are unless --refine. What is not better on held-back fields is
+    not taken: then the new bundle holds the old inverse, for the numbers of this instrument.
     """
     with Output(as_json=json) as output:
         from dmu_hw.cli.adapt import Wish, adapt_bundle  # noqa: PLC0415

@@ -68,7 +68,11 @@ def test_on_the_optics_of_its_training_next_to_nothing_changes(trained: Path) ->
     work = adapter(trained, OPTICS)
     learner = work.learner()
     before = work.before()
-    assert work.adapted(learner, before).after["mse"] == pytest.approx(before["mse"], rel=0.01)
+    found = work.adapted(learner, before)
+    assert not found.learned
+    assert found.after == before
+    kept = Bundle.load(trained).weights
+    assert all(np.array_equal(value, kept[key]) for key, value in found.weights.items())
 
 
 def test_worse_is_not_better() -> None:
