@@ -82,10 +82,11 @@ class Engine:
             self.plan,
             self.rig,
             self.spool.journal,
-            lambda shot, take: self._look(taker, shot, take),
-            self.ledger.given,
-            lambda: self.rig.clock.now_ms() + self.spool.offset_ms,
-            self.past,
+            expose=lambda shot, take: self._look(taker, shot, take),
+            go=self._move,
+            given=self.ledger.given,
+            now_ms=lambda: self.rig.clock.now_ms() + self.spool.offset_ms,
+            past=self.past,
         )
         self.rig.dmd.load(watcher.frames())
         pace = Pace(self.rig.clock, self.control, self.spool.journal, lambda: self._darken(guard))

@@ -4,9 +4,6 @@ Three directions, three steps of each. In the sum over a field of (light × the 
 specimen looks like drops out: it weighs all steps alike. The phase of that sum against the one that the mirrors
 themselves have, by the believed map, is the shift of mirrors against camera; its size, against all the light, is what
 both lenses leave of the contrast.
-
-Behind them come two frames more, where the patterns of the run have lit the specimen least and most: both see the same
-lamp, and dye that has taken more light has bleached more.
 """
 
 from __future__ import annotations
@@ -36,10 +33,6 @@ _PERIOD_PX, _PERIOD_MIRRORS = 8.0, 6.0
 _CONTRAST = 0.6
 """What lenses in focus leave of the contrast of fringes, at least."""
 _LEAST_TILE_PX = 96
-_RAREST = 0.2
-"""Part of the field that is lit least, and most."""
-_LEVER = 0.3
-"""How much more of the mean dose the one must have had than the other, to tell anything."""
 _BLOCKS = 4
 """Along a side of the field."""
 _FOLDS = 2
@@ -82,10 +75,9 @@ class Sight:
     contrast: float = 0.0
     """Of the fringes, against that of the mirrors: 1 is perfectly sharp."""
     contrast_error: float = 0.0
-    light: tuple[float, ...] = ()
-    """In electrons: of all fringes; and where the patterns light least and most, if these differ. Empty where there is
-    too little."""
-    light_error: tuple[float, ...] = ()
+    light: float = 0.0
+    """In electrons; 0 where there is too little."""
+    light_error: float = 0.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -95,10 +87,6 @@ class Fringes:
     stack: PatternStack
     waves: tuple[Pair, ...]
     """Fringes per object pixel along x and y, one for each direction."""
-    lit: Array
-    """(y, x) of its tile: the light of a burst there, against its mean over the field."""
-    blur: Array
-    """What the excitation leaves of each frequency of the tile."""
     readings: Readings
 
     @classmethod
@@ -110,45 +98,12 @@ class Fringes:
         y, x = np.mgrid[: shape[0], : shape[1]] + 0.5
         phases = [(along * x + down * y) - step / STEPS for along, down in waves for step in range(STEPS)]
         masks = np.cos(2 * np.pi * np.array(phases)) > 0
-        blur = _blur(shape, optics)
-        leakage = optics.mirrors.leakage
-        light = (leakage + (1 - leakage) * patterns.over(shape)).sum(axis=0)
-        lit = np.fft.ifft2(np.fft.fft2(light) * blur).real / light.mean()
-        least, most = lit <= np.quantile(lit, _RAREST), lit >= np.quantile(lit, 1 - _RAREST)
-        fringes = cls(PatternStack("fringes", masks, pixel_px), waves, lit, blur, readings)
-        if fringes._part(lit, most) - fringes._part(lit, least) < _LEVER:
-            return fringes
-        stack = PatternStack("fringes", np.concatenate([masks, [least, most]]), pixel_px)
-        return cls(stack, waves, lit, blur, readings)
-
-    @property
-    def extremes(self) -> bool:
-        """Whether it looks where the patterns light least and most."""
-        return self.stack.count > STEPS * len(self.waves)
+        return cls(PatternStack("fringes", masks, pixel_px), waves, readings)
 
     @property
     def period_px(self) -> float:
         """Of the finest fringes, in object pixels."""
         return float(1 / max(np.hypot(*wave) for wave in self.waves))
-
-    @property
-    def frames(self) -> int:
-        """Those that are fringes."""
-        return STEPS * len(self.waves)
-
-    def parts(self, stack: PatternStack) -> tuple[float, ...]:
-        """For each frame that tells how much light there is, the dose where it looks after a burst of some patterns,
-        against the mean dose of the field: of the fringes together, and of the extremes."""
-        shape = self.stack.tile_px
-        looks = [np.ones(shape, dtype=bool), *self.stack.masks[self.frames :]]
-        leakage = self.readings.leakage
-        light = (leakage + (1 - leakage) * stack.over(shape)).sum(axis=0)
-        lit = np.fft.ifft2(np.fft.fft2(light) * self.blur).real / light.mean()
-        return tuple(self._part(lit, look) for look in looks)
-
-    def _part(self, lit: Array, look: BoolArray) -> float:
-        seen = np.fft.ifft2(np.fft.fft2(look + (1 - look) * self.readings.leakage) * self.blur).real
-        return float(np.mean(lit * seen) / (np.mean(lit) * np.mean(seen)))
 
     # ---------------------------------------------------------------- reading
 
@@ -158,10 +113,8 @@ class Fringes:
         readings = self.readings
         light = (frames.astype(np.float64) - readings.offset_adu - readings.dark_adu) / readings.gain_adu_per_e
         variance = np.maximum(light, 0) + readings.read_variance / readings.gain_adu_per_e**2
-        levels = [part.sum() for part in self._parted(light)]
-        errors = [float(np.sqrt(part.sum())) for part in self._parted(variance)]
-        dim = light[: self.frames].mean() * readings.gain_adu_per_e < _LEAST_ADU
-        if dim or any(level <= _SURE * error for level, error in zip(levels, errors, strict=True)):
+        level, doubt = float(light.sum()), float(np.sqrt(variance.sum()))
+        if light.mean() * readings.gain_adu_per_e < _LEAST_ADU or level <= _SURE * doubt:
             return Sight(None, "there is too little light to tell")
         side_um = self.stack.camera_pixel * optics.object_pixel_um
         pixels = _Pixels.of(frames.shape[1:], side_um, optics, corner_um)
@@ -174,13 +127,9 @@ class Fringes:
             place if isinstance(place, str) else "",
             float(np.mean([each.contrast for each in whole])),
             error,
-            tuple(map(float, levels)),
-            tuple(errors),
+            level,
+            doubt,
         )
-
-    def _parted(self, values: Array) -> list[Array]:
-        """The fringes together, and each of the extremes."""
-        return [values[: self.frames], *values[self.frames :]]
 
     def _direction(
         self, number: int, light: Array, variance: Array, pixels: _Pixels, told: Told, optics: Optics
@@ -252,12 +201,6 @@ def _waves(shape: tuple[int, int], optics: Optics, pixel_px: int) -> tuple[Pair,
 def _left(period_um: float, optics: Optics) -> float:
     frequency = np.array([1 / period_um])
     return float((transfer(optics.excitation, frequency) * transfer(optics.emission, frequency))[0])
-
-
-def _blur(shape: tuple[int, int], optics: Optics) -> Array:
-    """Of the excitation, on a tile that repeats."""
-    down, along = (np.fft.fftfreq(side, optics.object_pixel_um) for side in shape)
-    return np.asarray(transfer(optics.excitation, np.hypot(down[:, None], along[None, :])))
 
 
 # ---------------------------------------------------------------- what frames say

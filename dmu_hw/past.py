@@ -29,7 +29,7 @@ class Past:
     given: dict[tuple[str, float], dict[int, int]] = field(default_factory=dict)
     """By channel and dose of a burst: how many of them each field has had."""
     looks: dict[tuple[int, int], Line] = field(default_factory=dict)
-    """The first look at each field and plane."""
+    """The first look at each field and plane, or beside all of them."""
     look: Line | None = None
     """The last one."""
     glances: dict[tuple[str, int, int], Line] = field(default_factory=dict)
@@ -154,7 +154,7 @@ def _seal(past: Past, shot: int, lines: list[Line]) -> None:
             case "look":
                 past.look = line
                 if line["light"]:
-                    past.looks.setdefault((line["field"], line["z"]), line)
+                    past.looks.setdefault((line["where"][0], line["where"][1]), line)
             case "glance":
                 past.glances.setdefault((line["channel"], line["field"], line["z"]), line)
     counts.unproven_bursts += any(line["kind"] == "unproven" for line in lines)

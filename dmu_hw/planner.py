@@ -103,7 +103,12 @@ class _Planner:
 
     def _watch_take(self, takings: list[tuple[Taking, Part]]) -> Take | None:
         """Its frames lie behind those of all channels in the memory of the DMD."""
-        wanted = self.protocol.watch.channel if self.protocol.watch is not None else None
+        watch, stage = self.protocol.watch, self.rig.stage
+        wanted = watch.channel if watch is not None else None
+        if watch is not None and watch.at_um is not None and stage is None:
+            self.refuse("watch.at_um", f"rig {self.rig.settings.name} has no stage")
+        elif watch is not None and watch.at_um is not None and stage is not None:
+            self._check_places("watch.at_um", [watch.at_um], stage.limits_um)
         for taking, part in takings:
             if wanted in (None, part.channel.name):
                 return taking.watch_take(part.takes["patterns"], sum(each.frames for each, _ in takings))

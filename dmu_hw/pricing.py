@@ -200,7 +200,10 @@ class Pricing:
     def _look_s(self) -> float:
         if self.watch_take is None:
             return 0.0
-        return self.watch_take.burst_ms / 1e3 + self._switches_of_a_search_s(self.watch_take.channel)
+        watch, ways_s = self.protocol.watch, 0.0
+        if watch is not None and watch.at_um is not None:
+            ways_s = 2 * self._hop_s(self.shots.places[0], Place(*watch.at_um))
+        return ways_s + self.watch_take.burst_ms / 1e3 + self._switches_of_a_search_s(self.watch_take.channel)
 
     def _axes(self) -> tuple[tuple[Axis, ...], tuple[Axis, ...]]:
         """The loops outside of time, and those inside of it."""

@@ -22,6 +22,8 @@ from dmu_hw.rig import Rig
 from dmu_hw.routes import Place
 
 _FEW_PIXELS = 32
+_LOOK_PART = 4
+"""All pixels of a look speak for the same few numbers: they need less light each than an image does."""
 
 
 @dataclass(frozen=True)
@@ -208,7 +210,7 @@ class Taking:
         if watch is None or not watch.every:
             return None
         binning = min(b for b in rig.camera.binnings if patterns.mode.binning % b == 0)
-        exposure_ms = watch.exposure_ms or self.protocol.exposure_ms
+        exposure_ms = watch.exposure_ms or self.protocol.exposure_ms / _LOOK_PART
         self._check_exposure("watch.exposure_ms", "", exposure_ms)
         mode = _mode(rig, exposure_ms, binning, patterns.mode.roi)
         pixel_px = binning * self.optics.sensor_ratio

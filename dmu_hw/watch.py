@@ -16,14 +16,16 @@ Drifting = Literal["registration", "power", "bleaching", "focus", "brightness"]
 Part = Annotated[float, Field(gt=0, lt=1)]
 _SURE = 5.0
 """Standard errors that a drift must have beside its limit."""
-_FLICKER = 0.005
-"""By which all light may differ from frame to frame, beside noise."""
+_FLICKER = 0.002
+"""By which all light of a look may differ from place to place, beside noise."""
+_TELLS = 3.0
+"""Standard errors within the limit from which on lamp and dye are told apart."""
 _ADVICE: dict[Drifting, str] = {
     "registration": "run `dmu calibrate` with a recipe that has the routine register (or say `beyond: register`)",
     "power": "look at lamp and shutter, and run `dmu calibrate` with a recipe that has the routine power",
     "bleaching": "give less light, or run `dmu calibrate` with a recipe that has the routine bleach",
     "focus": "focus anew, or give the protocol an autofocus",
-    "brightness": "looks (`watch` with every) tell whether lamp or dye",
+    "brightness": "looks beside the fields (`watch` with every and at_um) tell lamp from dye",
 }
 
 
@@ -33,13 +35,16 @@ class Watch(Settings):
     every: Annotated[int, Field(ge=0)] = 0
     """Visits of fields from one look to the next: a burst of fringes at fine camera pixels, which costs light. 0: no
     looks; brightness and focus alone are told, from the bursts of the run itself."""
+    at_um: tuple[float, float] | None = None
+    """Where the stage stands for looks: somewhere with specimen beside all fields, so that its dye has had no light but
+    theirs, which tells lamp from dye. null: in the field that is next."""
     beyond: Literal["warn", "stop", "register"] = "warn"
     """What to do when a limit is exceeded. stop: end the run. register: lay the mirrors' light back where it belongs,
     and warn of all else."""
     channel: Name | None = None
     """In which looks are taken; null: in the first."""
     exposure_ms: Positive | None = None
-    """Of each frame of a look; null: as in the bursts."""
+    """Of each frame of a look; null: a quarter of that of the bursts."""
     shift_px: Positive = 0.2
     """Camera pixels, unbinned, by which the light may lie beside its place anywhere in a field."""
     power: Part = 0.1
@@ -53,6 +58,8 @@ class Watch(Settings):
     def _consistent(self) -> Watch:
         if self.beyond == "register" and not self.every:
             raise ValueError("beyond: register needs looks: say every so many visits")
+        if self.at_um is not None and not self.every:
+            raise ValueError("at_um says where looks are taken: say every so many visits")
         return self
 
 
@@ -99,30 +106,31 @@ class Level:
     dose_mj_cm2: float
 
 
+Levels = tuple[Level, Level]
+"""At first, and now."""
+
+
 def light_drifts(
-    settings: Watch, first: tuple[Level, ...], now: tuple[Level, ...], bleach_dose_mj_cm2: float | None
+    settings: Watch, field: Levels, beside: Levels | None, bleach_dose_mj_cm2: float | None
 ) -> Iterator[Drift]:
-    """Of lamp and dye, from the light of a whole field; with the places that had least and most of the dose behind it,
-    these tell lamp from dye: both see the same lamp."""
-    (whole, *_), (whole_now, *_) = first, now
-    dose = whole_now.dose_mj_cm2 - whole.dose_mj_cm2
+    """Of lamp and dye, from the light of a field; a place beside all fields, which sees the same lamp and has had less
+    of it, tells them apart."""
+    change, error, dose = _changed(*field)
     believed = 0.0 if bleach_dose_mj_cm2 is None else dose / bleach_dose_mj_cm2
-    if len(first) == 3:
-        (low, low_error, low_dose), (high, high_error, high_dose) = map(_changed, first[1:], now[1:])
-        lever = high_dose - low_dose
-        if lever <= 0:
+    if beside is not None:
+        other, other_error, other_dose = _changed(*beside)
+        lever = dose - other_dose
+        lamp_error = math.hypot(other_error * dose, error * other_dose)
+        if _TELLS * lamp_error < settings.power * lever:
+            lamp = (other * dose - change * other_dose) / lever
+            yield Drift("power", math.expm1(lamp), settings.power, abs(lamp) > _SURE * lamp_error / lever)
+            dye, dye_error = change - lamp, math.hypot(error, other_error) * dose / lever
+            # dye that bleaches less than it might is no reason to warn of anything
+            sure = dye + believed < -_SURE * dye_error
+            yield Drift("bleaching", math.exp(dye) - math.exp(-believed), settings.bleaching, sure)
             return
-        loss, loss_error = (low - high) / lever, math.hypot(low_error, high_error) / lever
-        power, power_error = low + loss * low_dose, math.hypot(low_error * high_dose, high_error * low_dose) / lever
-        yield Drift("power", math.expm1(power), settings.power, abs(power) > _SURE * power_error)
-        more = math.exp(-loss * dose) - math.exp(-believed)
-        # dye that bleaches less than it might is no reason to warn of anything
-        sure = more < 0 and abs(loss * dose - believed) > _SURE * loss_error * dose
-        yield Drift("bleaching", more, settings.bleaching, sure)
-        return
-    change, error, _ = _changed(whole, whole_now)
-    change += believed
-    yield Drift("brightness", math.expm1(change), settings.power, abs(change) > _SURE * error)
+    beyond = change + believed
+    yield Drift("brightness", math.expm1(beyond), settings.power, abs(beyond) > _SURE * error)
 
 
 def focus_drift(settings: Watch, first: tuple[float, float], now: tuple[float, float]) -> Drift:

@@ -1,13 +1,12 @@
-"""Watches a run: looks at fringes now and then, or at its own bursts, names what drifts, and lays the mirrors' light
-back where it belongs if it may."""
+"""Watches a run: looks at fringes now and then, glances at its own bursts, names what drifts, and lays the mirrors'
+light back where it belongs if it may."""
 
 from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 
@@ -15,7 +14,7 @@ from dmu_hw.autofocus import sharpness
 from dmu_hw.control import Aborted
 from dmu_hw.data import BoolArray, Burst
 from dmu_hw.focuser import Expose
-from dmu_hw.fringes import Place, Sight
+from dmu_hw.fringes import Sight
 from dmu_hw.journal import Journal, Line
 from dmu_hw.loops import Stop
 from dmu_hw.marker import Readings
@@ -28,7 +27,12 @@ from dmu_hw.watch import Drift, Level, Watch, focus_drift, light_drifts, registr
 
 Given = Mapping[tuple[str, float], Mapping[int, int]]
 """By channel and dose of a burst: how many of them each field has had."""
-Contrast = tuple[float, float]
+Sharp = tuple[float, float]
+"""Contrast or sharpness, and its error."""
+Where = tuple[int, int]
+"""Field and plane."""
+_BESIDE: Where = (-1, 0)
+"""All fields."""
 _SURE = 5.0
 log = logging.getLogger(__name__)
 
@@ -41,7 +45,9 @@ class Watcher:
         plan: Plan,
         rig: Rig,
         journal: Journal,
+        *,
         expose: Expose,
+        go: Callable[[Shot], None],
         given: Given,
         now_ms: Callable[[], float],
         past: Past,
@@ -53,16 +59,20 @@ class Watcher:
         """What lies over the believed map of the mirrors."""
         self._journal = journal
         self._expose = expose
+        self._go = go
         self._given = given
         self._now_ms = now_ms
         self._settings: Watch | None = plan.protocol.watch
-        self._parts = _parts(plan)
         self._warned: set[str] = set()
         self._visit = -1
-        self._looked: dict[tuple[int, int], tuple[Contrast, tuple[Level, ...]]] = {}
-        """The first look at each field and plane."""
-        self._glanced: dict[tuple[str, int, int], tuple[Contrast, Level]] = {}
-        """The first burst of each field and plane in each channel."""
+        self._looked: dict[Where, tuple[Sharp, Level]] = {}
+        """The first look at each place."""
+        self._lamp: Level | None = None
+        """What the last look beside all fields has seen…"""
+        self._fresh = False
+        """…and whether no burst has been compared with it yet."""
+        self._glanced: dict[tuple[str, int, int], tuple[Sharp, Level, Level | None]] = {}
+        """The first burst of each field and plane in each channel, and what was known of the lamp then."""
         self._recall(past)
 
     def _recall(self, past: Past) -> None:
@@ -71,18 +81,20 @@ class Watcher:
             (a, b), (c, d) = past.look["laid"]["matrix"]
             x, y = past.look["laid"]["shift_um"]
             self.laid = Warp(matrix=((a, b), (c, d)), shift=(x, y))
-        for (field, plane), line in past.looks.items():
-            self._looked[field, plane] = (line["contrast"], line["contrast_error"]), _levels(line)
+            if past.look["light"] and tuple(past.look["where"]) == _BESIDE:
+                self._lamp = _level(past.look)
+        for where, line in past.looks.items():
+            self._looked[where] = (line["contrast"], line["contrast_error"]), _level(line)
         for key, line in past.glances.items():
-            self._glanced[key] = (line["sharpness"], line["sharpness_error"]), _levels(line)[0]
+            lamp = None if line["lamp"] is None else _level(line["lamp"])
+            self._glanced[key] = (line["sharpness"], line["sharpness_error"]), _level(line), lamp
 
     # ---------------------------------------------------------------- mirrors
 
     def frames(self) -> BoolArray:
         """All that the DMD is to hold, as the mirrors lie by all that is known."""
         plan = self.plan if self.laid.is_identity else _laid_over(self.plan, self.laid)
-        frames = mirror_frames(plan)
-        take = plan.watch_take
+        frames, take = mirror_frames(plan), plan.watch_take
         if take is not None and take.fringes is not None:
             optics = plan.parts[take.channel].channel.optics
             self._told = take.fringes.told(frames[list(take.memory)], optics, plan.corner_um, plan.size_um)
@@ -95,17 +107,23 @@ class Watcher:
         settings, take = self._settings, self.plan.watch_take
         if settings is None or take is None or not self._is_due(shot, settings):
             return
-        levels = tuple(self._dose(take.channel, shot.position, part) for part in range(len(self._parts_of(take))))
-        sight = self._sight(shot, take)
-        first = self._looked.get((shot.position, shot.z))
-        found = list(self._drifts(settings, take, sight, first, levels))
-        self._answer(settings, take, sight, found)
-        if first is None and sight.light:
-            now = tuple(Level(*one) for one in zip(sight.light, sight.light_error, levels, strict=True))
-            self._looked[shot.position, shot.z] = (sight.contrast, sight.contrast_error), now
-        self._note(shot, take, sight, levels, found)
-        self._tell(settings, found, sight.place)
-        if sight.why and "" not in self._warned:
+        where = _BESIDE if settings.at_um is not None else (shot.position, shot.z)
+        dose = self._dose(take.channel, where[0])
+        sight = self._sight(shot, settings, take)
+        now = ((sight.contrast, sight.contrast_error), Level(sight.light, sight.light_error, dose))
+        found: list[Drift] = []
+        if sight.light:
+            first = self._looked.setdefault(where, now)
+            found += [focus_drift(settings, first[0], now[0])] if first is not now else []
+            if where == _BESIDE:
+                self._lamp, self._fresh = now[1], True
+        found += self._away(settings, take, sight, found)
+        lays = self._lays(settings, take, found)
+        if lays:
+            self._lay(sight)
+        self._note_look(shot, where, take, sight, dose, found)
+        self._tell(settings, found, "; it was laid back" if lays else "")
+        if sight.place is None and "" not in self._warned:
             self._warned.add("")
             log.warning("watch: a look at field %d does not tell the registration: %s", shot.position, sight.why)
 
@@ -116,72 +134,61 @@ class Watcher:
         self._visit = visit
         return visit % settings.every == 0
 
-    def _sight(self, shot: Shot, take: Take) -> Sight:
+    def _sight(self, shot: Shot, settings: Watch, take: Take) -> Sight:
+        if settings.at_um is not None:
+            x_um, y_um = settings.at_um
+            self._go(replace(shot, x_um=x_um, y_um=y_um))
         burst = self._expose(shot, take)
+        if settings.at_um is not None:
+            self._go(shot)
         if burst is None:
             return Sight(None, "its light would exceed what the field may have")
         if not burst.complete:
             return Sight(None, burst.missing[0].reason)
-        assert take.fringes is not None  # noqa: S101 - a look's take has them
+        assert take.fringes is not None  # noqa: S101 - the take of a look has them
         optics = self.plan.parts[take.channel].channel.optics
         return take.fringes.read(burst.stack(), self._told, optics, self.plan.corner_um)
 
-    def _drifts(
-        self,
-        settings: Watch,
-        take: Take,
-        sight: Sight,
-        first: tuple[Contrast, tuple[Level, ...]] | None,
-        doses: tuple[float, ...],
-    ) -> Iterator[Drift]:
-        optics = self.plan.parts[take.channel].channel.optics
-        blurred = False
-        if first is not None and sight.light:
-            contrast, levels = first
-            focus = focus_drift(settings, contrast, (sight.contrast, sight.contrast_error))
-            blurred = focus.beyond
-            yield focus
-            now = tuple(Level(*one) for one in zip(sight.light, sight.light_error, doses, strict=True))
-            yield from light_drifts(settings, levels, now, optics.dye.bleach_dose_mj_cm2)
-        if sight.place is not None and not blurred:  # what is blurred, light from beside the field can pull aside
-            pixel_um = optics.sensor_pixel_um
-            largest_px = sight.place.largest_um(self.plan.size_um) / pixel_um
-            yield registration_drift(settings, largest_px, sight.place.error_um / pixel_um)
+    def _away(self, settings: Watch, take: Take, sight: Sight, found: Iterable[Drift]) -> list[Drift]:
+        """What is blurred, light from beside the field can pull aside: that tells nothing of the mirrors."""
+        if sight.place is None or any(drift.beyond for drift in found):
+            return []
+        pixel_um = self.plan.parts[take.channel].channel.optics.sensor_pixel_um
+        largest_px = sight.place.largest_um(self.plan.size_um) / pixel_um
+        return [registration_drift(settings, largest_px, sight.place.error_um / pixel_um)]
 
-    def _answer(self, settings: Watch, take: Take, sight: Sight, found: Iterable[Drift]) -> None:
-        """Light that lies beside its place is laid back, if it may be and is no more than a fringe away: what is
-        farther may be farther by whole fringes."""
+    def _lays(self, settings: Watch, take: Take, found: Iterable[Drift]) -> bool:
+        """Light that lies beside its place is laid back if it may be and is no more than a fringe away: what is farther
+        may be farther by whole fringes, and the run ends."""
         away = next((drift for drift in found if drift.name == "registration" and drift.beyond), None)
-        if away is None or settings.beyond != "register" or sight.place is None or not self._is_near(away, take):
-            return
+        if away is None or settings.beyond != "register" or take.fringes is None:
+            return False
+        return away.value * self.plan.parts[take.channel].channel.optics.sensor_ratio <= take.fringes.period_px
+
+    def _lay(self, sight: Sight) -> None:
+        assert sight.place is not None  # noqa: S101 - there is no drift without
         (a, b), (c, d) = sight.place.matrix
         (x, y), (shift_x, shift_y) = self.plan.centre_um, sight.place.shift_um
         shift = shift_x - a * x - b * y, shift_y - c * x - d * y
         self.laid = self.laid.moved(((1 + a, b), (c, 1 + d)), shift)
         self.rig.dmd.load(self.frames())
 
-    def _is_near(self, away: Drift, take: Take) -> bool:
-        ratio = self.plan.parts[take.channel].channel.optics.sensor_ratio
-        return take.fringes is not None and away.value * ratio <= take.fringes.period_px
-
-    def _note(self, shot: Shot, take: Take, sight: Sight, doses: tuple[float, ...], found: Iterable[Drift]) -> None:
-        pixel_um = self.plan.parts[take.channel].channel.optics.sensor_pixel_um
-        place = sight.place
+    def _note_look(
+        self, shot: Shot, where: Where, take: Take, sight: Sight, dose_mj_cm2: float, found: Iterable[Drift]
+    ) -> None:
+        pixel_um, place = self.plan.parts[take.channel].channel.optics.sensor_pixel_um, sight.place
         self._journal.add(
             "look",
             shot=shot.index,
             visit=self._visit,
-            field=shot.position,
-            z=shot.z,
+            where=where,
             at_ms=self._now_ms(),
             shift_px=None if place is None else [value / pixel_um for value in place.shift_um],
             matrix=None if place is None else place.matrix,
             why=sight.why,
             contrast=sight.contrast,
             contrast_error=sight.contrast_error,
-            light=sight.light,
-            light_error=sight.light_error,
-            doses_mj_cm2=doses,
+            **_told(Level(sight.light, sight.light_error, dose_mj_cm2)),
             drifts=[drift.as_json() for drift in found],
             laid={"matrix": self.laid.matrix, "shift_um": self.laid.shift},
         )
@@ -189,28 +196,27 @@ class Watcher:
     # ---------------------------------------------------------------- glances
 
     def after(self, shot: Shot, burst: Burst) -> None:
-        """To be called with every burst: without looks, it is all that there is to tell by."""
+        """To be called with every burst."""
         settings = self._settings
-        if settings is None or settings.every or shot.role != "patterns" or not burst.complete:
+        if settings is None or shot.role != "patterns" or not burst.complete:
             return
-        take, part = self.plan.take_of(shot), self.plan.parts[shot.channel]
-        optics = part.channel.optics
-        readings = Readings.of(optics, take.mode, take.stack.camera_pixel, take.power_mw)
-        frames, seen = burst.stack(), take.stack.masks.mean(axis=(1, 2))
-        lit = np.asarray(seen + (1 - seen) * optics.mirrors.leakage, dtype=np.float64)
-        sharp = sharpness(frames, lit, optics.sensor, take.mode.binning)
-        adu = frames.astype(np.float64) - readings.offset_adu
-        light = float(adu.sum() - readings.dark_adu * adu.size) / readings.gain_adu_per_e
-        noise = max(0.0, float(adu.sum())) / readings.gain_adu_per_e
-        noise += readings.read_variance * adu.size / readings.gain_adu_per_e**2
-        if not (light > _SURE * math.sqrt(noise) and math.isfinite(sharp.error)):
+        take, optics = self.plan.take_of(shot), self.plan.parts[shot.channel].channel.optics
+        sharp, now = self._glance(shot, take, burst)
+        if not (now.light > _SURE * now.error and math.isfinite(sharp[1])):
             return
-        now = Level(light, math.sqrt(noise), self._dose(take.channel, shot.position, 0))
-        key = shot.channel, shot.position, shot.z
-        first = self._glanced.setdefault(key, ((sharp.value, sharp.error), now))
-        found = list(light_drifts(settings, (first[1],), (now,), optics.dye.bleach_dose_mj_cm2))
-        if first[0][0] > _SURE * first[0][1]:
-            found.append(focus_drift(settings, first[0], (sharp.value, sharp.error)))
+        looks = self.plan.watch_take
+        lamp = self._lamp if looks is not None and looks.channel == shot.channel else None
+        first = self._glanced.setdefault((shot.channel, shot.position, shot.z), (sharp, now, lamp))
+        found: list[Drift] = []
+        if first[1] is now:
+            self._fresh = False
+        elif lamp is None or first[2] is None:
+            found += light_drifts(settings, (first[1], now), None, optics.dye.bleach_dose_mj_cm2)
+        elif self._fresh:  # an older look tells of the lamp as it was
+            self._fresh = False
+            found += light_drifts(settings, (first[1], now), (first[2], lamp), optics.dye.bleach_dose_mj_cm2)
+        if looks is None and first[1] is not now and first[0][0] > _SURE * first[0][1]:
+            found.append(focus_drift(settings, first[0], sharp))
         self._journal.add(
             "glance",
             shot=shot.index,
@@ -218,59 +224,62 @@ class Watcher:
             field=shot.position,
             z=shot.z,
             at_ms=self._now_ms(),
-            light=[light],
-            light_error=[now.error],
-            doses_mj_cm2=[now.dose_mj_cm2],
-            sharpness=sharp.value,
-            sharpness_error=sharp.error,
+            **_told(now),
+            lamp=None if lamp is None else _told(lamp),
+            sharpness=sharp[0],
+            sharpness_error=sharp[1],
             drifts=[drift.as_json() for drift in found],
         )
-        self._tell(settings, found, None)
+        self._tell(settings, found)
+
+    def _glance(self, shot: Shot, take: Take, burst: Burst) -> tuple[Sharp, Level]:
+        optics = self.plan.parts[shot.channel].channel.optics
+        readings = Readings.of(optics, take.mode, take.stack.camera_pixel, take.power_mw)
+        frames, seen = burst.stack(), take.stack.masks.mean(axis=(1, 2))
+        lit = np.asarray(seen + (1 - seen) * optics.mirrors.leakage, dtype=np.float64)
+        sharp = sharpness(frames, lit, optics.sensor, take.mode.binning)
+        adu = float(frames.sum(dtype=np.float64)) - readings.offset_adu * frames.size
+        light = (adu - readings.dark_adu * frames.size) / readings.gain_adu_per_e
+        noise = max(0.0, adu) / readings.gain_adu_per_e
+        noise += readings.read_variance * frames.size / readings.gain_adu_per_e**2
+        return (sharp.value, sharp.error), Level(light, math.sqrt(noise), self._dose(take.channel, shot.position))
 
     # ---------------------------------------------------------------- telling
 
-    def _tell(self, settings: Watch, found: Iterable[Drift], place: Place | None) -> None:
+    def _tell(self, settings: Watch, found: Iterable[Drift], laid: str = "") -> None:
         """Each drift once; the end of the run, where it is to end."""
-        for drift in found:
-            if not drift.beyond:
-                continue
-            registers = settings.beyond == "register" and drift.name == "registration" and place is not None
-            near = registers and self.plan.watch_take is not None and self._is_near(drift, self.plan.watch_take)
+        for drift in (drift for drift in found if drift.beyond):
+            registers = settings.beyond == "register" and drift.name == "registration"
             if drift.name not in self._warned:
                 self._warned.add(drift.name)
-                log.warning("watch: %s%s", drift, "; it was laid back" if near else "")
-            if settings.beyond == "stop" or (registers and not near):
-                why = "" if settings.beyond == "stop" else ", and too far to be laid back surely"
-                raise Aborted(f"watch: {drift}{why}")
+                log.warning("watch: %s%s", drift, laid if registers else "")
+            if settings.beyond == "stop":
+                raise Aborted(f"watch: {drift}")
+            if registers and not laid:
+                raise Aborted(f"watch: {drift}; it is too far to be laid back surely")
 
-    # ---------------------------------------------------------------- dose
-
-    def _dose(self, channel: str, field: int, part: int) -> float:
-        """That a place of a field has had in a channel so far; light of others is taken to leave its dye as it is."""
-        given = ((dose, fields.get(field, 0)) for (name, dose), fields in self._given.items() if name == channel)
-        parts = self._parts
-        return sum(dose * count * parts.get((channel, dose), (1.0, 1.0, 1.0))[part] for dose, count in given)
-
-    def _parts_of(self, take: Take) -> tuple[float, ...]:
-        return self._parts[take.channel, take.dose_mj_cm2]
-
-
-def _parts(plan: Plan) -> dict[tuple[str, float], tuple[float, ...]]:
-    """By channel and dose of a burst: how much of the mean dose of the field falls where looks look."""
-    take = plan.watch_take
-    if take is None or take.fringes is None:
-        return {}
-    takes = [*plan.parts[take.channel].takes.values(), take]
-    return {(one.channel, one.dose_mj_cm2): take.fringes.parts(one.stack) for one in takes}
+    def _dose(self, channel: str, field: int) -> float:
+        """That a field has had in a channel so far, or the place beside all of them; light of other channels is taken
+        to leave its dye as it is."""
+        settings, take = self._settings, self.plan.watch_take
+        beside = settings is not None and settings.at_um is not None and take is not None
+        looks = (take.channel, take.dose_mj_cm2) if beside and take is not None else None
+        if field == _BESIDE[0]:
+            return sum(looks[1] * count for count in self._given.get(looks, {}).values()) if looks is not None else 0.0
+        own = (key for key in self._given if key[0] == channel and key != looks)
+        return sum(key[1] * self._given[key].get(field, 0) for key in own)
 
 
-def _levels(line: Line) -> tuple[Level, ...]:
-    told: list[Any] = [line["light"], line["light_error"], line["doses_mj_cm2"]]
-    return tuple(Level(*one) for one in zip(*told, strict=True))
+def _told(level: Level) -> Line:
+    return {"light": level.light, "light_error": level.error, "dose_before_mj_cm2": level.dose_mj_cm2}
+
+
+def _level(line: Line) -> Level:
+    return Level(line["light"], line["light_error"], line["dose_before_mj_cm2"])
 
 
 def _laid_over(plan: Plan, laid: Warp) -> Plan:
-    """The same plan with mirrors that lie otherwise in all channels."""
+    """The same plan with mirrors that lie otherwise, in all channels."""
     parts = {}
     for name, part in plan.parts.items():
         mirrors = part.channel.optics.mirrors
