@@ -22,6 +22,7 @@ from dmu_hw.omezarr import Labels, Store
 from dmu_hw.past import read_past
 from dmu_hw.plan import Plan
 from dmu_hw.runfolder import RunFolder
+from dmu_hw.watched import drifts_of
 from dmu_hw.writer import write_stores
 
 if TYPE_CHECKING:
@@ -42,6 +43,8 @@ def finish(
     facts["objects"] = _objects(run) if segments(bundles) else None
     if session.plan.shots.loops.bleaching:
         facts["bleaching"] = by_channel({name: _bleaching(run, session.plan.of(name)) for name in session.kits})
+    if session.protocol.watch is not None:
+        facts["drift"] = drifts_of(run.journal, session.plan)
     if session.chosen_in is not None:
         facts["chosen"] = read_past(run.journal).chosen
     facts["wall_s"] = time.monotonic() - began_s
@@ -51,6 +54,8 @@ def finish(
     _tell(run, taken, facts, output)
     status = DONE if facts["complete"] else INCOMPLETE
     told = {name: facts[name] for name in ("complete", "counts", "cautions", "metrics", "objects")}
+    if "drift" in facts:
+        told["drift"] = {name: facts["drift"][name] for name in ("looks", "laid_back", "laid_px", "drifts")}
     output.finish(status, **told, missing=taken.gaps)
 
 
@@ -185,6 +190,10 @@ def _tell(run: RunFolder, taken: Taken, facts: dict[str, Any], output: Output) -
         output.say(f"missing: {gap}")
     if counts.missing > len(taken.gaps):
         output.say(f"missing: and {counts.missing - len(taken.gaps):,} more")
+    for name, drift in facts.get("drift", {"drifts": {}})["drifts"].items():
+        if drift["beyond"]:
+            what = f"{drift['worst']:.2f} px" if name == "registration" else f"{drift['worst']:+.1%}"
+            output.say(f"drift: {name}, {what} at the worst; the report shows it over time")
     objects = facts["objects"]
     if objects is not None and objects["mean"] is not None:
         output.say(f"{'objects per field':>28}  {objects['mean']:.1f}")

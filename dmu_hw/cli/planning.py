@@ -75,6 +75,7 @@ def _extent(plan: Plan) -> str:
     for take in plan.all_takes:
         if take.role == "chosen":
             extent += f"; all of them chosen, at most, {take.stack.count:,} patterns more"
+    extent += f"; {plan.price.looks:,} looks for drifts" if plan.price.looks else ""
     return extent + (f"; {plan.price.focus_bursts:,} bursts for the focus" if plan.price.focus_bursts else "")
 
 

@@ -25,6 +25,7 @@ from dmu_hw.view.objects import objects_section
 from dmu_hw.view.page import Html, Section, join, page, pairs, paragraph, table, tag, verbatim
 from dmu_hw.view.samples import Sampler, chosen
 from dmu_hw.view.verdict import verdict, verdict_section
+from dmu_hw.view.watching import drift_cautions, watching_section
 
 
 def write_report(run: RunFolder, plan: Plan, facts: dict[str, Any]) -> None:
@@ -37,6 +38,7 @@ def write_report(run: RunFolder, plan: Plan, facts: dict[str, Any]) -> None:
             for name in plan.parts
             for section in _channel_sections(run, plan.of(name), _of_channel(facts, name))
         ),
+        *([watching_section(facts["drift"])] if "drift" in facts else []),
         _price_section(run, plan, facts),
         _settings_section(run, plan, settings, facts),
     ]
@@ -119,7 +121,7 @@ def _cautions(facts: dict[str, Any]) -> list[str]:
     if unproven := facts["counts"]["unproven_bursts"]:
         what = "not proven to have the right patterns: this DMD cannot tell what it showed"
         cautions.append(f"{plural(unproven, 'burst')} {what}. Only the count and the times of the frames speak for it.")
-    return [*cautions, *_mishaps(facts)]
+    return [*cautions, *drift_cautions(facts.get("drift")), *_mishaps(facts)]
 
 
 def _mishaps(facts: dict[str, Any]) -> list[str]:
