@@ -98,6 +98,51 @@ def test_every_mirror_is_as_the_pattern_at_its_image(bend: float) -> None:
     assert checked > 2000
 
 
+def covered(
+    patterns: PatternStack, to_sample: Warp, shape: tuple[int, int], corner_um: tuple[float, float]
+) -> np.ndarray:
+    """Lit part of each mirror's image, (pattern, row, column), by looking at very many places."""
+    many = 24
+    inside = (np.arange(many) + 0.5) / many
+    column = np.add.outer(np.arange(shape[1]) - shape[1] / 2, inside).ravel()
+    row = np.add.outer(np.arange(shape[0]) - shape[0] / 2, inside).ravel()
+    x_um, y_um = to_sample.apply(column[None, :], row[:, None])
+    j = np.floor((x_um - corner_um[0]) / PIXEL_UM).astype(int) % patterns.tile_px[1]
+    i = np.floor((y_um - corner_um[1]) / PIXEL_UM).astype(int) % patterns.tile_px[0]
+    return patterns.masks[:, i, j].reshape(patterns.count, shape[0], many, shape[1], many).mean(axis=(2, 4))
+
+
+@pytest.mark.parametrize("mirror_px", [0.3, 1.0, 2.0, 2.5, 4.0, 6.0])
+def test_a_mirror_is_on_where_most_of_its_image_is_to_be_lit(mirror_px: float) -> None:
+    """Mirrors far smaller and far larger than an object pixel, turned, mirrored and bent by 2 %: where one is set
+    otherwise, half of it is to be lit within a few per cent, so that no light is gained by the other state."""
+    turn, side, half = 0.5, mirror_px * PIXEL_UM, 30 * mirror_px * PIXEL_UM
+    matrix = ((-side * np.cos(turn), -side * np.sin(turn)), (-side * np.sin(turn), side * np.cos(turn)))
+    bend = ((0.01 * half, 0.0, 0.0, 0.0, 0.0, 0.01 * half, 0.0), (0.0, 0.01 * half, 0.0, 0.0, 0.0, 0.0, 0.01 * half))
+    to_sample = Warp(matrix=matrix, shift=(1.1, 0.3), distortion=bend, radius=30.0)
+    patterns, corner_um = stack(32, 32), (-3.3, 1.9)
+    frames = onto_mirrors(patterns, optics((40, 60), to_sample), corner_um)
+    part = covered(patterns, to_sample, (40, 60), corner_um)
+    wrong = frames != (part > 0.5)
+    assert np.abs(part[wrong] - 0.5).max(initial=0) < 0.2
+    assert np.abs(2 * part - 1)[wrong].sum() / part.size < 0.005
+
+
+def test_the_same_pattern_is_lit_wherever_mirrors_lie() -> None:
+    """Edges of a square come out where they are designed, by the light on either side of them: no side is preferred."""
+    square = np.zeros((1, 64, 64), dtype=bool)
+    square[0, 20:44, 16:48] = True
+    for mirror_px in (0.3, 1.3, 4.0):
+        side = mirror_px * PIXEL_UM
+        to_sample = Warp(matrix=((side * 0.8, side * 0.6), (-side * 0.6, side * 0.8)), shift=(0.2, -0.4))
+        shape = (int(64 / mirror_px), int(64 / mirror_px))
+        frame = onto_mirrors(PatternStack("square", square, 1), optics(shape, to_sample), (-16.0, -16.0))[0]
+        row, column = np.nonzero(frame)
+        x_um, y_um = to_sample.apply(column + 0.5 - shape[1] / 2, row + 0.5 - shape[0] / 2)
+        assert (x_um.mean(), y_um.mean()) == pytest.approx((0.0, 0.0), abs=0.1 * side)
+        assert frame.sum() * side**2 == pytest.approx(24 * 32 * PIXEL_UM**2, rel=0.01, abs=3 * side**2)
+
+
 @pytest.mark.parametrize("matrix", [((0.0, 0.0), (0.0, 0.0)), ((1.0, 2.0), (2.0, 4.0)), ((0.2, 0.0), (0.2, 1e-12))])
 def test_a_map_without_an_inverse_is_refused(matrix: tuple[tuple[float, float], tuple[float, float]]) -> None:
     with pytest.raises(ValueError, match="maps the plane onto a line and cannot be inverted"):
