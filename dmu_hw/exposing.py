@@ -11,6 +11,8 @@ from dmu_hw.instrument import Instrument
 _SHORTEST_MS, _LONGEST_MS = 0.05, 2000.0
 _LINEAR = 1.7
 """Light that grows by less when the exposure doubles is clipped."""
+_SURE = 1.95
+"""Light that grows by less may have begun to be."""
 _NOISES = 20.0
 """From where on growth is told from noise."""
 _BRIGHT = 99.0
@@ -28,7 +30,7 @@ def fitting_exposure_ms(
     what the camera can tell; `bright` is the percentile that is not to be clipped. NoLightError: there is none, however
     long."""
     longest_ms = min(_LONGEST_MS, instrument.rig.settings.limits.exposure_ms)
-    exposure_ms = _SHORTEST_MS
+    exposure_ms = sure_ms = _SHORTEST_MS
     before: float | None = None
     while exposure_ms <= longest_ms:
         level, noise = _level(instrument, mirrors, power_mw, exposure_ms, bright)
@@ -39,11 +41,12 @@ def fitting_exposure_ms(
             return max(_SHORTEST_MS, part * level / before * exposure_ms / 2)
         if level > part * full:
             return exposure_ms * part * full / level
+        sure_ms = exposure_ms if before is None or level > _SURE * before else exposure_ms / 2
         before = level if level > _NOISES * noise else None
         exposure_ms *= 2
     if before is None:
         raise NoLightError("light", f"no light reaches the camera in {longest_ms:g} ms at {power_mw:g} mW")
-    return longest_ms
+    return sure_ms
 
 
 def _level(

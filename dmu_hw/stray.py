@@ -9,6 +9,7 @@ cover the chip. Where it is even all over the chip, nothing can tell them apart:
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,6 +19,7 @@ Float64Array = NDArray[np.float64]
 _BLOCK_PX = 8
 _LEAST_GOOD = 0.5
 """Part of a block's pixels that must be good."""
+_LEAST_BLOCKS = 9
 _ROUNDS = 4
 _SIGMAS = 3.5
 """Blocks that are farther off show something else: mirrors that are stuck, dust that shines."""
@@ -42,9 +44,10 @@ def stray_light(on: Float64Array, off: Float64Array, good: NDArray[np.bool_]) ->
     """From frames (y, x) with all mirrors on and off, both above the dark frame and for the same exposure, by the
     pixels that tell the truth. ValueError: there are not enough of them."""
     gained, rest = _blocks(on - off, good), _blocks(off, good)
+    grain2 = _grain2(gained)
     whole = np.isfinite(gained)
     gained, rest = gained[whole], rest[whole]
-    if len(gained) < 3:
+    if len(gained) < _LEAST_BLOCKS:
         raise ValueError(f"{len(gained)} blocks of {_BLOCK_PX} good pixels cannot tell leakage and background apart")
     used = np.ones(len(gained), dtype=bool)
     for _ in range(_ROUNDS):
@@ -53,18 +56,29 @@ def stray_light(on: Float64Array, off: Float64Array, good: NDArray[np.bool_]) ->
         left = rest - leak * gained - background
         sigma = 1.4826 * float(np.median(np.abs(left[used])))
         used = np.abs(left) <= _SIGMAS * max(sigma, np.finfo(float).tiny)
-    # pixels answer by their own sensitivity, so that what is left is more where there is more light
-    covariance = np.linalg.pinv(design.T @ design) * float(np.mean(left[used] ** 2))
-    leak_error, background_error = np.sqrt(np.diag(covariance))
+    variance = float(np.var(gained[used]))
+    mean = float(np.mean(gained[used]))
+    noise = float(np.mean(left[used] ** 2)) / int(used.sum())
+    # pixels differ in how they answer, on and off alike: that says nothing of leakage, though it looks like it
+    alike = min(1.0, grain2 / variance) if variance > 0 else 1.0
+    error = math.sqrt(noise / variance) if variance > 0 else math.inf
+    error += abs(float(np.mean(rest[used]))) / max(mean, np.finfo(float).tiny) * alike / max(1 - alike, 1e-3)
     slope = 1 / (1 + leak)  # leak is of on - off, leakage of on
     return Stray(
         leakage=float(leak * slope),
-        leakage_error=float(leak_error * slope**2),
+        leakage_error=float(error * slope**2),
         background=float(background),
-        background_error=float(background_error),
+        background_error=float(error * abs(mean)),
         on=gained[used],
         off=rest[used],
     )
+
+
+def _grain2(blocks: Float64Array) -> float:
+    """Variance of blocks against their neighbours; what rises or falls evenly does not count."""
+    bends = np.concatenate([np.diff(blocks, 2, axis=axis).ravel() for axis in (0, 1)])
+    bends = bends[np.isfinite(bends)]
+    return float(1.4826 * np.median(np.abs(bends))) ** 2 / 6 if len(bends) else math.inf
 
 
 def _blocks(frame: Float64Array, good: NDArray[np.bool_]) -> Float64Array:
