@@ -16,7 +16,8 @@ _MOST_PLACES = 15
 
 
 def onto_mirrors(stack: PatternStack, optics: Optics, corner_um: tuple[float, float]) -> BoolArray:
-    """Mirror frames (pattern, row, column): a mirror is on where most of its image at the sample is to be lit.
+    """Mirror frames (pattern, row, column): a mirror is on where most of its image at the sample is to be lit,
+    or half of it and the middle.
 
     `corner_um` is the outer corner of the field's first object pixel, seen from the optical axis; the tile is anchored
     there and goes on over the whole array, so that light at the field's border is as designed.
@@ -27,11 +28,21 @@ def onto_mirrors(stack: PatternStack, optics: Optics, corner_um: tuple[float, fl
     lit = np.zeros((rows, columns, stack.count), dtype=np.uint8)
     down, along = _places(optics)
     middle, a_row, a_column = _images(optics, corner_um)
+
+    def lit_at(dy: float, dx: float) -> NDArray[np.uint8]:
+        """Of every mirror and pattern, at a place within the mirror."""
+        i, j = np.floor(middle + dy * a_row + dx * a_column).astype(np.int64)
+        found: NDArray[np.uint8] = pixels.take(i % tile_rows * tile_columns + j % tile_columns, axis=0)
+        return found
+
     for dy in down:
         for dx in along:
-            i, j = np.floor(middle + dy * a_row + dx * a_column).astype(np.int64)
-            lit += pixels.take(i % tile_rows * tile_columns + j % tile_columns, axis=0)
-    return np.ascontiguousarray(np.moveaxis(lit > len(down) * len(along) / 2, 2, 0))
+            lit += lit_at(dy, dx)
+    half = len(down) * len(along) / 2
+    on = lit > half
+    if half % 1 == 0:
+        on |= (lit == half) & (lit_at(0.0, 0.0) > 0)  # or light would be lost at every edge
+    return np.ascontiguousarray(np.moveaxis(on, 2, 0))
 
 
 def _images(optics: Optics, corner_um: tuple[float, float]) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
