@@ -35,13 +35,13 @@ _CONTRAST = 0.6
 _LEAST_TILE_PX = 96
 _BLOCKS = 4
 """Along a side of the field."""
+_DARK = 3
+"""Frames with all mirrors off behind the fringes: what no mirror sends, and the camera's offset, are in these too."""
 _FOLDS = 2
 """Whole fringes that a shift may have, either way."""
 _FIT = 0.02
 """Root mean square in fringes by which the directions may contradict one another."""
 _SURE = 5.0
-_LEAST_ADU = 0.5
-"""Mean light of a fringe frame, below which the offset of the camera decides."""
 
 
 @dataclass(frozen=True)
@@ -98,6 +98,7 @@ class Fringes:
         y, x = np.mgrid[: shape[0], : shape[1]] + 0.5
         phases = [(along * x + down * y) - step / STEPS for along, down in waves for step in range(STEPS)]
         masks = np.cos(2 * np.pi * np.array(phases)) > 0
+        masks = np.concatenate([masks, np.zeros((_DARK, *shape), dtype=bool)])
         return cls(PatternStack("fringes", masks, pixel_px), waves, readings)
 
     @property
@@ -110,15 +111,19 @@ class Fringes:
     def read(self, frames: Uint16Array, told: Told, optics: Optics, corner_um: Pair) -> Sight:
         """What frames (pattern, y, x) of a field say, against what the mirrors were told to show; `corner_um` is that
         of the field's first pixel."""
-        readings = self.readings
-        light = (frames.astype(np.float64) - readings.offset_adu - readings.dark_adu) / readings.gain_adu_per_e
-        variance = np.maximum(light, 0) + readings.read_variance / readings.gain_adu_per_e**2
-        level, doubt = float(light.sum()), float(np.sqrt(variance.sum()))
-        if light.mean() * readings.gain_adu_per_e < _LEAST_ADU or level <= _SURE * doubt:
+        readings, gain = self.readings, self.readings.gain_adu_per_e
+        adu = frames.astype(np.float64)
+        variance = np.maximum(adu - readings.offset_adu, 0) / gain + readings.read_variance / gain**2
+        light = (adu[:-_DARK] - adu[-_DARK:].mean(axis=0)) / gain
+        dark_variance = variance[-_DARK:].sum(axis=0) / _DARK**2
+        level = float(light.sum())
+        doubt = float(np.sqrt(variance[:-_DARK].sum() + len(light) ** 2 * dark_variance.sum()))
+        if level <= _SURE * doubt:
             return Sight(None, "there is too little light to tell")
+        noises = variance[:-_DARK], dark_variance
         side_um = self.stack.camera_pixel * optics.object_pixel_um
         pixels = _Pixels.of(frames.shape[1:], side_um, optics, corner_um)
-        found = [self._direction(number, light, variance, pixels, told, optics) for number in range(len(self.waves))]
+        found = [self._direction(number, light, noises, pixels, told, optics) for number in range(len(self.waves))]
         place = _placed(np.array(self.waves) / optics.object_pixel_um, found, pixels.middle_um)
         whole = [each.whole for each in found]
         error = float(np.sqrt(np.mean([each.contrast_error**2 for each in whole]) / len(whole)))
@@ -132,22 +137,18 @@ class Fringes:
         )
 
     def _direction(
-        self, number: int, light: Array, variance: Array, pixels: _Pixels, told: Told, optics: Optics
+        self, number: int, light: Array, noises: tuple[Array, Array], pixels: _Pixels, told: Told, optics: Optics
     ) -> _Direction:
         own = slice(number * STEPS, (number + 1) * STEPS)
         turns = np.exp(2j * np.pi * np.arange(STEPS) / STEPS)
         along, down = (wave / optics.object_pixel_um for wave in self.waves[number])
         wave = np.exp(-2j * np.pi * (along * pixels.x_um + down * pixels.y_um))
         turning = np.tensordot(turns, light[own], axes=1) * wave
-        mean, noise = light[own].sum(axis=0), variance[own].sum(axis=0)
-        blocks = [
-            _Block.of(
-                turning[at], mean[at], noise[at], pixels.x_um[at], pixels.y_um[at], told.phasors[number][at_block]
-            )
-            for at_block, at in pixels.blocks()
-        ]
-        whole = _Block.of(turning, mean, noise, pixels.x_um, pixels.y_um, told.phasors[number].sum(axis=(0, 1)))
-        return _Direction(whole, blocks)
+        noise = noises[0][own].sum(axis=0)
+        seen = _Seen(turning, light[own].sum(axis=0), noise, noise + STEPS**2 * noises[1], pixels)
+        blocks = [seen.part(at, told.phasors[number][block]) for block, at in pixels.blocks()]
+        everywhere = slice(None), slice(None)
+        return _Direction(seen.part(everywhere, told.phasors[number].sum(axis=(0, 1))), blocks)
 
     def told(self, mirrors: BoolArray, optics: Optics, corner_um: Pair, size_um: Pair) -> Told:
         """What its frames say where they are shown perfectly: `mirrors` are their states (pattern, row, column), and
@@ -246,24 +247,40 @@ class _Block:
     y_um: float
     """Where its light is."""
 
-    @classmethod
-    def of(
-        cls, turning: NDArray[np.complex128], mean: Array, noise: Array, x_um: Array, y_um: Array, told: Any
-    ) -> _Block:
-        fringes, light, doubt = complex(turning.sum()), float(mean.sum()), float(np.sqrt(noise.sum() / 2))
-        fringe, lit = complex(told[0]), float(told[1].real)
-        if not (light > 0 and abs(fringes) > 0 and abs(fringe) > 0):
-            return cls(0j, np.inf, 0.0, 1.0, 0.0, 0.0)
-        against = lit / (abs(fringe) * light)
-        weight = np.maximum(mean, 0)
-        middle = [float((weight * place).sum() / weight.sum()) for place in (x_um, y_um)]
-        error = doubt / (2 * np.pi * abs(fringes))
-        return cls(fringes / fringe, error, abs(fringes) * against, doubt * against, middle[0], middle[1])
-
     @property
     def shift(self) -> float:
         """In fringes, up to whole ones."""
         return float(-np.angle(self.turn) / (2 * np.pi))
+
+
+@dataclass(frozen=True, eq=False)
+class _Seen:
+    """The light of one direction in all pixels."""
+
+    turning: NDArray[np.complex128]
+    """In fringes."""
+    mean: Array
+    """In all steps together."""
+    noise: Array
+    mean_noise: Array
+    """Their variances."""
+    pixels: _Pixels
+
+    def part(self, at: tuple[slice, slice], told: Any) -> _Block:
+        """Some pixels, against what the mirrors have there."""
+        fringes, light = complex(self.turning[at].sum()), float(self.mean[at].sum())
+        doubt = float(np.sqrt(self.noise[at].sum() / 2))
+        light_doubt = float(np.sqrt(self.mean_noise[at].sum()))
+        fringe, lit = complex(told[0]), float(told[1].real)
+        if not (light > 0 and abs(fringes) > 0 and abs(fringe) > 0):
+            return _Block(0j, np.inf, 0.0, 1.0, 0.0, 0.0)
+        contrast = abs(fringes) * lit / (abs(fringe) * light)
+        error = float(np.hypot(doubt / abs(fringes), light_doubt / light))
+        weight = np.maximum(self.mean[at], 0)
+        x_um, y_um = (
+            float((weight * place[at]).sum() / weight.sum()) for place in (self.pixels.x_um, self.pixels.y_um)
+        )
+        return _Block(fringes / fringe, doubt / (2 * np.pi * abs(fringes)), contrast, contrast * error, x_um, y_um)
 
 
 @dataclass(frozen=True)

@@ -81,7 +81,8 @@ class Drift:
     def as_json(self) -> dict[str, Any]:
         return {"name": self.name, "value": self.value, "limit": self.limit, "beyond": self.beyond}
 
-    def __str__(self) -> str:
+    @property
+    def told(self) -> str:
         match self.name:
             case "registration":
                 what = f"the mirrors' light lies {self.value:.2f} camera pixels beside its place"
@@ -94,7 +95,11 @@ class Drift:
             case "brightness":
                 what = f"lamp or dye give {self.value:+.1%} beyond what is believed of bleaching"
         limit = f"{self.limit:g}" if self.name == "registration" else f"{self.limit:.0%}"
-        return f"{self.name}: {what}, allowed is {limit}; {_ADVICE[self.name]}"
+        return f"{self.name}: {what}, allowed is {limit}"
+
+    @property
+    def advice(self) -> str:
+        return _ADVICE[self.name]
 
 
 @dataclass(frozen=True)

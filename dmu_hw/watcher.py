@@ -122,7 +122,7 @@ class Watcher:
         if lays:
             self._lay(sight)
         self._note_look(shot, where, take, sight, dose, found)
-        self._tell(settings, found, "; it was laid back" if lays else "")
+        self._tell(settings, found, "it was laid back" if lays else "")
         if sight.place is None and "" not in self._warned:
             self._warned.add("")
             log.warning("watch: a look at field %d does not tell the registration: %s", shot.position, sight.why)
@@ -252,11 +252,11 @@ class Watcher:
             registers = settings.beyond == "register" and drift.name == "registration"
             if drift.name not in self._warned:
                 self._warned.add(drift.name)
-                log.warning("watch: %s%s", drift, laid if registers else "")
+                log.warning("watch: %s; %s", drift.told, laid if registers and laid else drift.advice)
             if settings.beyond == "stop":
-                raise Aborted(f"watch: {drift}")
+                raise Aborted(f"watch: {drift.told}")
             if registers and not laid:
-                raise Aborted(f"watch: {drift}; it is too far to be laid back surely")
+                raise Aborted(f"watch: {drift.told}; it is too far to be laid back surely")
 
     def _dose(self, channel: str, field: int) -> float:
         """That a field has had in a channel so far, or the place beside all of them; light of other channels is taken
