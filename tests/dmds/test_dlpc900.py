@@ -17,7 +17,8 @@ from fakes import lines_of, run_plan
 from dmu_hw.cli.session import open_session
 from dmu_hw.data import BoolArray, Uint16Array
 from dmu_hw.drivers.dlpc900 import usb
-from dmu_hw.drivers.dlpc900.commands import MOST_IN_ORDER
+from dmu_hw.drivers.dlpc900.commands import MOST_IN_ORDER, stop
+from dmu_hw.drivers.dlpc900.link import Link
 from dmu_hw.drivers.dlpc900.packets import Code
 from dmu_hw.drivers.dlpc900.settings import MODELS
 from dmu_hw.errors import DeviceError, InputError
@@ -437,3 +438,11 @@ def test_the_right_controller_is_found(there: tuple[str, ...], serial: str | Non
     with pytest.raises(DeviceError) as caught:
         usb.open_hid("dmd", serial)
     assert str(caught.value).startswith(f"dmd: {told}")
+
+
+def test_hidapi_itself_fails_as_the_line_expects_it() -> None:
+    hid = pytest.importorskip("hid")
+    line = Link("dmd", hid.device(), 20.0)
+    with pytest.raises(DeviceError, match=r"USB is gone: start stop \(1A24\) failed: not open"):
+        line.tell(stop())
+    line.close()

@@ -92,6 +92,7 @@ class Controlled:
                 level = names.LEVEL_LOW if self.settings.pulse == "low" else names.LEVEL_HIGH
                 alp.DevControl(names.SYNCH_POLARITY, level)
                 self._dark = self._filled(alp, np.zeros((1, *self.shape), dtype=np.bool_))
+                self._check_speed(alp)
             self.stop()
         except DeviceError:
             self._let_go()
@@ -123,6 +124,12 @@ class Controlled:
         if room < self.memory_frames + 2:
             most = room - 2
             raise DeviceError(self.name, f"ALP: the board has memory for {most} frames, given {self.memory_frames}")
+
+    def _check_speed(self, alp: Any) -> None:
+        shortest_us = int(alp.SeqInquire(names.SHORTEST_PICTURE, self._dark))
+        if shortest_us > self.settings.shortest_us:
+            what = f"ALP: a picture takes {shortest_us} us, the rig says {self.settings.shortest_us}"
+            raise DeviceError(self.name, what)
 
     @contextmanager
     def _asking(self, what: str) -> Iterator[Any]:
@@ -156,10 +163,6 @@ class Controlled:
                 alp.FreeSeq(memory)
             memory = self._filled(alp, np.concatenate([frames, np.zeros((1, *self.shape), dtype=np.bool_)]))
             alp.SeqControl(names.FLUT_MODE, names.FLUT_9BIT, memory)
-            shortest_us = int(alp.SeqInquire(names.SHORTEST_PICTURE, memory))
-            if shortest_us > self.settings.shortest_us:
-                what = f"ALP: a picture takes {shortest_us} us, the rig says {self.settings.shortest_us}"
-                raise DeviceError(self.name, what)
             self._memory, self._held = memory, len(frames)
 
     def _filled(self, alp: Any, frames: BoolArray) -> Any:
