@@ -18,7 +18,6 @@ def digits(value: float, significant: int = 3) -> str:
 
 
 _UNITS = {
-    "adu_per_e": "ADU/e⁻",
     "mj_cm2": "mJ/cm²",
     "um2": "µm²",
     "um": "µm",
@@ -37,7 +36,17 @@ _UNITS = {
 
 
 def named(figure: str) -> tuple[str, str]:
-    """The name of a figure that ends with its unit, for people: `worst_error_px` → worst error, px."""
+    """The name of a figure that ends with its unit, for people: `worst_error_px` → worst error, px;
+    `scale_px_per_mirror` → scale, px/mirror."""
+    most, per, least = figure.rpartition("_per_")
+    label, unit = _split(most if per else figure)
+    if per and unit:
+        return label, f"{unit}/{_UNITS.get(least, least.replace('_', ' '))}"
+    label, unit = _split(figure)
+    return label, unit
+
+
+def _split(figure: str) -> tuple[str, str]:
     unit = max((unit for unit in _UNITS if figure.endswith(f"_{unit}")), key=len, default="")
     label = figure.removesuffix(f"_{unit}") if unit else figure
     return label.replace("_", " "), _UNITS.get(unit, "")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -14,11 +15,13 @@ from dmu_hw.store import ALL_CHANNELS, CheckRecord, Record, Result, Store
 from dmu_hw.view.amounts import digits, named
 from dmu_hw.view.drift import drift_plot
 from dmu_hw.view.looks import looks
-from dmu_hw.view.page import Html, Section, page, pairs, paragraph, table, tag, verbatim
+from dmu_hw.view.page import Html, Section, join, page, pairs, paragraph, table, tag, verbatim
 
 _MOST = 60
 """Results that a drift is shown over."""
 _SAID = {"pass": "Good", "warn": "Good, with warnings", "refuse": "FAILED: not to be used"}
+_TINY = 1e-4
+_RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 _SIGN = {"pass": "✓", "warn": "!", "refuse": "✗"}
 
 
@@ -174,10 +177,8 @@ def _inside(one: Shown) -> Iterator[Html]:
     until = f", until {_moment(record.good_until)}" if record.verdict != "refuse" else ""
     why = f": {record.why}" if record.why else ""
     yield paragraph(f"{_SIGN[record.verdict]} {_SAID[record.verdict]}{until}{why}", class_=f"said {record.verdict}")
-    if record.checks:
-        yield table("Checks", ("", "value", "", "limit", ""), map(_check_row, record.checks), numbers=False)
-    if record.figures:
-        yield _figures(record, one.before)
+    tables = [*_checks(record, one.before), *_figures(record, one.before)]
+    yield tag("div", *tables, class_="tables")
     if one.finding is not None:
         yield from looks(one.finding, one.title)
     plot = drift_plot(one.history, one.title)
@@ -189,16 +190,29 @@ def _inside(one: Shown) -> Iterator[Html]:
     yield verbatim("result.yaml", one.text)
 
 
+def _checks(record: Record, before: Record | None) -> Iterator[Html]:
+    """What was judged, against its limits and against the last good result."""
+    then = {} if before is None else {check.name: check.value for check in before.checks}
+    rows = [(*_check_row(check), *_since(check.name, check.value, then, before)) for check in record.checks]
+    columns = ("", "found", "", "good", "refused", *_columns(before))
+    if rows:
+        yield table("Checks", columns, rows, numbers=False)
+
+
 def _check_row(check: CheckRecord) -> tuple[object, ...]:
     name = tag("span", f"{_SIGN[check.said]} {_label(check.name)}", class_=check.said)
-    advice = check.advice if check.said != "pass" else ""
-    return name, _amount(check.name, check.value), gauge(check), _limited(check, value=False), advice
+    advice = [tag("br"), tag("span", check.advice, class_="note")] if check.advice and check.said != "pass" else []
+    return join((name, *advice)), _amount(check.name, check.value), gauge(check), *_limits(check)
 
 
-def _limited(check: CheckRecord, *, value: bool = True) -> str:
-    word = "at most" if check.refuses >= check.warns else "at least"
-    told = f"{word} {_amount(check.name, check.warns)}, refused beyond {_amount(check.name, check.refuses)}"
-    return f"{_amount(check.name, check.value)}, {told}" if value else told
+def _limits(check: CheckRecord) -> tuple[str, str]:
+    good, bad = ("≤", ">") if check.refuses >= check.warns else ("≥", "<")
+    return f"{good} {_amount(check.name, check.warns)}", f"{bad} {_amount(check.name, check.refuses)}"
+
+
+def _limited(check: CheckRecord) -> str:
+    good, bad = _limits(check)
+    return f"{_amount(check.name, check.value)}, should be {good} (refused {bad})"
 
 
 def gauge(check: CheckRecord) -> Html:
@@ -208,6 +222,8 @@ def gauge(check: CheckRecord) -> Html:
     low, high = check.warns - 2 * span, check.refuses + span
     if above and check.warns > 0:
         low = 0.0  # an error, as most are: nothing is best
+    elif above and check.warns == 0:
+        low = -0.1 * span  # room for a value that may be nothing else
     elif not above:
         low, high = check.refuses - span, check.warns + 2 * span
 
@@ -221,15 +237,30 @@ def gauge(check: CheckRecord) -> Html:
     return tag("span", dot, class_="gauge", style=style, role="img", aria_label=_limited(check))
 
 
-def _figures(record: Record, before: Record | None) -> Html:
+def _figures(record: Record, before: Record | None) -> Iterator[Html]:
+    """What was found and is not judged."""
     then = {} if before is None else before.figures
-    rows = []
-    for name, value in record.figures.items():
-        was = then.get(name)
-        change = "–" if was is None else _change(name, value - was, was)
-        rows.append((_label(name), _amount(name, value), "–" if was is None else _amount(name, was), change))
-    last = "last good result" if before is None else f"{_moment(before.at)}"
-    return table("Figures, and how far they are from the last good result", ("", "now", last, "change"), rows)
+    judged = {check.name for check in record.checks}
+    rows = [
+        (_label(name), _amount(name, value), *_since(name, value, then, before))
+        for name, value in record.figures.items()
+        if name not in judged
+    ]
+    columns = ("", "found", *_columns(before))
+    if rows:
+        yield table("Figures", columns, rows)
+
+
+def _columns(before: Record | None) -> tuple[str, ...]:
+    return () if before is None else (f"since {_local(before.at):%Y-%m-%d}",)
+
+
+def _since(name: str, value: float | None, then: Mapping[str, float | None], before: Record | None) -> tuple[str, ...]:
+    """How far it is from the last good result; nothing where there is none."""
+    if before is None:
+        return ()
+    was = then.get(name)
+    return ("–" if was is None or value is None else _change(name, value - was, was),)
 
 
 def _change(name: str, by: float, was: float) -> str:
@@ -249,4 +280,12 @@ def _amount(name: str, value: float | None) -> str:
         return "no number"
     unit = named(name)[1]
     sign = "−" if value < 0 else ""
-    return f"{sign}{digits(abs(value), 4)}{'' if unit == '°' else ' '}{unit}".rstrip()
+    return f"{sign}{_digits(abs(value))}{'' if unit == '°' else ' '}{unit}".rstrip()
+
+
+def _digits(value: float) -> str:
+    """With a power of ten where nobody would count the zeros."""
+    if not 0 < value < _TINY:
+        return digits(value, 4)
+    power = math.floor(math.log10(value))
+    return f"{value / 10.0**power:.2g} × 10{str(power).translate(_RAISED)}"

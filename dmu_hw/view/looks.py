@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from textwrap import fill
 
 import numpy as np
 
@@ -21,12 +22,10 @@ def looks(finding: Finding, title: str) -> Iterator[Html]:
     """Pictures with their marks, then curves with what the fit makes of them."""
     blank = {name: np.zeros(_extent(marks)) for name, marks in finding.marks.items() if name not in finding.pictures}
     pictures = {**finding.pictures, **blank}
-    if pictures:
-        shown = (_picture(name, image, finding.marks.get(name)) for name, image in pictures.items())
+    shown = [_picture(name, image, finding.marks.get(name)) for name, image in pictures.items()]
+    shown += [_curve(name, curve, f"{title}: {name}") for name, curve in finding.curves.items()]
+    if shown:
         yield tag("div", *shown, class_="looks")
-    if finding.curves:
-        plots = (_curve(name, curve, f"{title}: {name}") for name, curve in finding.curves.items())
-        yield tag("div", *plots, class_="looks")
 
 
 def _extent(marks: Array) -> tuple[int, int]:
@@ -84,8 +83,8 @@ def _curve(name: str, curve: Curve, told: str) -> Html:
         axes[1].axhline(0, color=ORANGE, linewidth=1.2)
         axes[1].set_ylabel("left over")
         axes[0].legend(frameon=False, labelcolor=QUIET, loc="best")
-    axes[0].set_ylabel(curve.y_label)
-    axes[-1].set_xlabel(curve.x_label)
+    axes[0].set_ylabel(fill(curve.y_label, 34))
+    axes[-1].set_xlabel(fill(curve.x_label, 50))
     for one in axes:
         one.grid(color=LINE, linewidth=0.6)
         one.set_axisbelow(True)

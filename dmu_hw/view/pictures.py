@@ -45,6 +45,8 @@ class Scale:
         seen = np.asarray(image, np.float64)
         seen = seen[np.isfinite(seen)]
         low, high = np.percentile(seen, (0.2, 99.8)) if seen.size else (0.0, 0.0)
+        if low == high and seen.size:  # a few pixels are all that there is to see
+            low, high = seen.min(), seen.max()
         if low < 0 < high and min(-low, high) > 0.05 * max(-low, high):
             most = float(max(-low, high))
             return cls(-most, most, unit, _SIGNED)
@@ -129,6 +131,8 @@ def arrows(shape: tuple[int, int], marks: NDArray[Any], longest: float = 0.08) -
     """Points with arrows (x, y, dx, dy) over a picture, so much larger than they are that all but a few are shorter
     than that part of the picture; and how much that is."""
     rows, columns = shape
+    apart = math.sqrt(rows * columns / max(1, len(marks))) / max(shape)
+    longest = min(longest, apart)  # so that few lie over each other
     lengths = np.hypot(marks[:, 2], marks[:, 3])
     long = float(np.percentile(lengths, 98)) if len(lengths) else 0.0
     factor = longest * max(shape) / long if long > 0 else 1.0
@@ -136,13 +140,13 @@ def arrows(shape: tuple[int, int], marks: NDArray[Any], longest: float = 0.08) -
     lines = []
     for x, y, dx, dy in marks.astype(float):
         tip_x, tip_y = x + factor * dx, y + factor * dy
-        size, turn = 0.35 * factor * math.hypot(dx, dy), math.atan2(dy, dx)
+        size, turn = 0.3 * factor * math.hypot(dx, dy), math.atan2(dy, dx)
         barbs = [(tip_x - size * math.cos(turn + s), tip_y - size * math.sin(turn + s)) for s in (-0.45, 0.45)]
         lines.append(f"M{x:.1f} {y:.1f}L{tip_x:.1f} {tip_y:.1f}")
         lines.append(
             f"M{barbs[0][0]:.1f} {barbs[0][1]:.1f}L{tip_x:.1f} {tip_y:.1f}L{barbs[1][0]:.1f} {barbs[1][1]:.1f}"
         )
-    paths = (tag("path", d="".join(lines), class_=layer) for layer in ("under", None))
+    paths = (tag("g", tag("path", d="".join(lines)), class_=layer) for layer in ("under", None))
     return tag("svg", *paths, viewBox=f"0 0 {columns} {rows}", class_="arrows", aria_hidden="true"), factor
 
 
