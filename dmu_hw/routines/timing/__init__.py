@@ -61,6 +61,8 @@ class Routine:
         if "sequence" in arrays:
             _check_first(_first_step(arrays, facts))
         rates = rates_of(arrays, facts, groups)
+        if "fine" not in arrays:
+            raise FitError(_nothing_within(facts))
         seen = exposures_of(arrays, facts, "fine", groups)
         jitter_ms = _jitter_ms(evidence, rates, groups) if "again" in arrays else 0.0
         found = transition(seen, rates, facts["scale_ms"], jitter_ms)
@@ -82,10 +84,7 @@ class Routine:
         if not rose and not seen.floats:
             rose = bool(seen.light[1].min() > 0.5 * rates.after[1] * (seen.stop_ms - seen.start_ms).min())
         if not rose or found.settle_ms > 0.95 * latest_ms:
-            raise FitError(
-                f"no second pattern within {facts['scale_ms']:.4g} ms of its step: expected is one after "
-                f"{facts['told_settle_ms']:g} ms; do the pulses of the DMD reach the camera?"
-            )
+            raise FitError(_nothing_within(facts))
 
     def judge(self, finding: Finding) -> tuple[Check, ...]:
         figures, settings = finding.figures, self.settings
@@ -105,7 +104,7 @@ class Routine:
                 max(4 * tick_ms, 0.3 * figures["settle_ms"]),
                 "more light, or a steadier one, tells it better",
             ),
-            Check("unexplained", figures["unexplained"], 0.01, 0.05, "is the light steady while it is on?"),
+            Check("unexplained", figures["unexplained"], 2.0, 5.0, "is the light steady while it is on?"),
             Check(
                 "readout_ms",
                 figures["readout_ms"],
@@ -125,13 +124,20 @@ class Routine:
         return tuple(checks)
 
 
+def _nothing_within(facts: Any) -> str:
+    return (
+        f"no second pattern within {facts['scale_ms']:.4g} ms of its step: expected is one after "
+        f"{facts['told_settle_ms']:g} ms; do the pulses of the DMD reach the camera?"
+    )
+
+
 def _times(found: Transition, seen: Exposures, facts: Any) -> dict[str, float]:
     """Of the mirrors. Where the first exposure after a step already finds the pattern standing, what is told may be so
     as long as it is no longer than that."""
     told_ms, settle_ms = facts["told_settle_ms"], found.settle_ms
     soonest_ms = 0.0 if seen.floats else float(seen.start_ms.min())
     figures = {"settle_ms": settle_ms if settle_ms > soonest_ms else min(told_ms, soonest_ms)}
-    if soonest_ms < found.dark_ms:
+    if soonest_ms < 0.5 * found.dark_ms:
         figures["dark_ms"] = found.dark_ms
     return figures | {
         "settle_error_ms": found.error_ms,

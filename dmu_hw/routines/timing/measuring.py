@@ -84,7 +84,10 @@ class _Measuring:
                 break
             self.scale_ms *= 2
             self._dim(longest_ms)
-        self._fine(coarse)
+        if coarse is not None:
+            coarse = self._close("close", coarse, 1.7 * self.scale_ms / _COARSE, 1)
+        if coarse is not None:
+            self._close("fine", coarse, 0.0, _REPEATS)
         instrument.progress(_DOUBLINGS + 1, _DOUBLINGS + 4)
         if self.stepping == "dmd" and coarse is not None:
             self._again(coarse)
@@ -127,25 +130,27 @@ class _Measuring:
         span_ms = self.scale_ms
         asked = np.linspace(0.15, 1.85, _COARSE) if self.stepping == "dmd" else np.linspace(0, 0.8, _COARSE)
         self._scan("coarse", asked * span_ms, 1)
-        groups = groups_of(self.arrays)
-        if groups is None:  # since the light went off
-            return None
-        seen = exposures_of(self.arrays, self.facts, "coarse", groups)
-        found = transition(seen, rates_of(self.arrays, self.facts, groups), span_ms)
-        fits = found.late_ms + found.settle_ms < 0.7 * span_ms and found.late_ms < 0.7 * span_ms
+        found = self._seen("coarse")
+        fits = found is not None and found.late_ms + found.settle_ms < 0.7 * span_ms and found.late_ms < 0.7 * span_ms
         return found if fits else None
 
-    def _fine(self, coarse: Transition | None) -> None:
-        """The same once more, close to where it happens."""
+    def _close(self, name: str, coarse: Transition, spare_ms: float, repeats: int) -> Transition | None:
+        """The same once more, closer to where it happens: from a while before the step to a while after its end."""
         span_ms = self.scale_ms
-        if coarse is None:
-            low_ms, high_ms = 0.0, 0.8 * span_ms
-        else:
-            width_ms = max(coarse.settle_ms, 0.05 * span_ms)
-            begin_ms = span_ms - coarse.late_ms if self.stepping == "dmd" else 0.0
-            low_ms, high_ms = begin_ms - 0.6 * width_ms, begin_ms + 1.8 * width_ms
+        width_ms = max(coarse.settle_ms, 0.01 * span_ms)
+        begin_ms = span_ms - coarse.late_ms if self.stepping == "dmd" else 0.0
+        low_ms, high_ms = begin_ms - max(0.6 * width_ms, spare_ms), begin_ms + max(1.8 * width_ms, width_ms + spare_ms)
         shortest_ms = 0.1 * span_ms if self.stepping == "dmd" else 0.0
-        self._scan("fine", np.linspace(max(low_ms, shortest_ms), high_ms, _FINE), _REPEATS)
+        self._scan(name, np.linspace(max(low_ms, shortest_ms), high_ms, _FINE), repeats)
+        return self._seen(name)
+
+    def _seen(self, name: str) -> Transition | None:
+        """What a scan tells; None: the light has gone."""
+        groups = groups_of(self.arrays)
+        if groups is None:
+            return None
+        seen = exposures_of(self.arrays, self.facts, name, groups)
+        return transition(seen, rates_of(self.arrays, self.facts, groups), self.scale_ms)
 
     def _again(self, coarse: Transition) -> None:
         """One and the same exposure many times: what differs is when the camera answers."""

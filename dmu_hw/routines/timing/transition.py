@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
-_GRID = 9
+_GRID, _BEGINS = 9, 6
 _FULL = 0.01
 """Part of the light that may be lacking where nothing is."""
 _ALIKE = 0.05
@@ -54,7 +55,7 @@ class Transition:
     """Standard error of `settle_ms`."""
     late_error_ms: float
     residual: float
-    """Root mean square of what is not explained, as a part of the light of the transition."""
+    """Root mean square of what is not explained, in units of what noise and jitter would give."""
     fitted: Floats
     """(group, exposure)."""
 
@@ -68,26 +69,27 @@ def transition(seen: Exposures, rates: Rates, longest_ms: float, jitter_ms: floa
         return Transition(0.0, 0.0, 0.0, 0.0, 0.0, 0.0, seen.light)
     noise = _noise(seen, rates)[:, None] + _FLICKER * np.abs(seen.light)
     fit = _Fit(seen, rates, _whitening(noise, np.zeros_like(noise)))
-    begin = fit.coarse(longest_ms)
-    low, high = np.zeros(len(begin)), np.full(len(begin), longest_ms)
-    for _ in range(2):  # how an exposure that is late differs is known only when the transition is
-        begin = np.clip(begin, 1e-6, longest_ms)
-        found = least_squares(fit.residuals, begin, bounds=(low, high), x_scale=longest_ms / 50)
-        begin = found.x
-        if jitter_ms == 0:
-            break
-        fit = _Fit(seen, rates, _whitening(noise, fit.slopes(begin) * jitter_ms))
-    times, errors = found.x, _errors(np.asarray(found.jac), found.fun)
+    low, high = np.zeros(2 + seen.floats), np.full(2 + seen.floats, longest_ms)
+
+    def best(fit: _Fit, begins: list[Floats]) -> Any:
+        found = [
+            least_squares(fit.residuals, np.clip(begin, 1e-6, longest_ms), bounds=(low, high), x_scale=longest_ms / 50)
+            for begin in begins
+        ]
+        return min(found, key=lambda one: one.cost)
+
+    found = best(fit, fit.coarse(longest_ms))
+    if jitter_ms > 0:  # how an exposure that is late differs is known only when the transition is
+        fit = _Fit(seen, rates, _whitening(noise, fit.slopes(found.x) * jitter_ms))
+        found = best(fit, [found.x])
+    times = found.x
     late_ms = float(times[2]) if seen.floats else 0.0
     fitted = fit.explained(times)
-    scale = np.array([rates.before[0], rates.after[1]]) * longest_ms
-    residual = float(np.sqrt(np.mean(((fitted - seen.light) / scale[:, None]) ** 2)))
-    late_error = float(np.sqrt(errors[2, 2])) if seen.floats else 0.0
-    settled = 1 if fit.as_good_as_after(times) else 2
-    settle_error = float(np.sqrt(errors[:settled, :settled].sum()))
-    return Transition(
-        late_ms, float(times[0]), float(times[:settled].sum()), settle_error, late_error, residual, fitted
-    )
+    residual = float(np.sqrt(np.mean(found.fun**2)))
+    alike = fit.as_good_as_after(times)
+    settle_error, late_error = _errors(np.asarray(found.jac), found.fun, alike=alike)
+    settle_ms = float(times[0] if alike else times[:2].sum())
+    return Transition(late_ms, float(times[0]), settle_ms, settle_error, late_error, residual, fitted)
 
 
 def _stands_at_once(seen: Exposures, rates: Rates) -> bool:
@@ -126,17 +128,19 @@ class _Fit:
         slopes = (late[0] + unknown @ late[1] - soon[0] - unknown @ soon[1]) / (2 * step_ms)
         return slopes - np.array(self.rates.before)[:, None] if self.seen.floats else slopes
 
-    def coarse(self, longest_ms: float) -> Floats:
-        """The best of a lattice of times, made finer twice: the fit has hollows of its own beside the right one."""
-        count = 3 if self.seen.floats else 2
-        low, high = np.zeros(count), np.full(count, longest_ms)
-        for _ in range(3):
-            axes = [np.linspace(start, stop, _GRID) for start, stop in zip(low, high, strict=True)]
-            points = np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1).reshape(-1, count)
-            best: Floats = points[np.argmin([np.sum(self.residuals(point) ** 2) for point in points])]
-            reach = (high - low) / (_GRID - 1) * 1.5
-            low, high = np.clip(best - reach, 0, longest_ms), np.clip(best + reach, 0, longest_ms)
-        return best
+    def coarse(self, longest_ms: float) -> list[Floats]:
+        """The best of a lattice of times, at which the exposures that there are can tell something: where a fit may
+        begin, since it has hollows of its own beside the right one."""
+        first_ms, last_ms = float(self.seen.stop_ms.min()), float(self.seen.stop_ms.max())
+        if not self.seen.floats:
+            first_ms, last_ms = 0.0, float(self.seen.start_ms.max())
+        reach_ms = min(last_ms - first_ms, longest_ms)
+        axes = [np.linspace(0, reach_ms, _GRID)] * 2
+        if self.seen.floats:
+            axes.append(np.linspace(max(0.0, -last_ms), min(longest_ms, -first_ms), 2 * _GRID))
+        points = np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1).reshape(-1, len(axes))
+        order = np.argsort([np.sum(self.residuals(point) ** 2) for point in points])
+        return [points[place] for place in order[:_BEGINS]]
 
     def _moved(self, by_ms: float) -> Exposures:
         start_ms = self.seen.start_ms if self.seen.floats else self.seen.start_ms + by_ms
@@ -189,7 +193,12 @@ def _noise(seen: Exposures, rates: Rates) -> Floats:
     return 1e-3 * span_ms * np.array([rates.before[0], rates.after[1]])
 
 
-def _errors(jacobian: Floats, residuals: Floats) -> Floats:
-    """Covariance of the times."""
+def _errors(jacobian: Floats, residuals: Floats, *, alike: bool) -> tuple[float, float]:
+    """Standard errors of when the pattern stands and of how late the camera is. When the dark ends may not be known at
+    all: it is not told from a time in between that is nearly dark."""
+    dark, between, *late = jacobian.T
+    columns = [dark, *late] if alike else [between, *late, dark - between]
+    slopes = np.stack([column for column in columns if np.linalg.norm(column) > 0], axis=1)
     free = max(1, residuals.size - jacobian.shape[1] - 4)
-    return np.asarray(np.linalg.pinv(jacobian.T @ jacobian) * float(residuals @ residuals) / free)
+    covariance = np.linalg.pinv(slopes.T @ slopes, rcond=1e-12) * float(residuals @ residuals) / free
+    return float(np.sqrt(covariance[0, 0])), float(np.sqrt(covariance[1, 1])) if late else 0.0
