@@ -195,6 +195,12 @@ class Board:
         while self._step == names.DEFAULT and self._left:
             self._next(sequence, self._ends_ms)
 
+    def Wait(self) -> None:  # noqa: N802
+        """Until all is shown; for ever where that does not end by itself."""
+        self._called()
+        self._require(not self._left and self._ends_ms < float("inf"), 1005, "the twin does not wait for ever")
+        self._mirrors.pass_ms(self._ends_ms - self._mirrors.now_ms())
+
     def _next(self, running: _Sequence, at_ms: float) -> None:
         self._mirrors.show(at_ms, self._left.pop(0))
         late_us = running.pulse_us if self._polarity == names.LEVEL_LOW else 0

@@ -8,9 +8,11 @@ import itertools
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+import yaml
 
 from dmu_hw import plugin
 from dmu_hw.errors import DeviceError, DeviceTimeout
@@ -27,6 +29,12 @@ def is_simulated(path: Path) -> bool:
 
 
 RIGS = sorted(path for path in DEVICES.glob("*.yaml") if is_simulated(path))
+TWINS: dict[str, dict[str, Any]] = {
+    "dlpc900": {"driver": "dmu_hw.twins.dlpc900"},
+    "dlpc900 of two controllers": {"driver": "dmu_hw.twins.dlpc900", "dual": True, "trigger_out": 2, "dark_us": 0},
+    "vialux": {"driver": "dmu_hw.twins.alp"},
+}
+"""DMDs of the simulated rig by other drivers, each on a twin of its device."""
 DRIVERS = plugin.names("dmu_hw.drivers")
 CLASSES = [
     pytest.param(found, id=f"{driver}.{name}")
@@ -42,10 +50,18 @@ def test_there_is_something_to_test() -> None:
     assert len(CLASSES) >= 6
 
 
-@pytest.fixture(params=RIGS, ids=[path.stem for path in RIGS])
+def rig_with(dmd: dict[str, Any]) -> Rig:
+    """The simulated rig with another DMD."""
+    path = DEVICES / "simulated.yaml"
+    told = yaml.safe_load(path.read_text(encoding="utf-8"))
+    told["devices"]["dmd"] = {**dmd, "connection": "world"}
+    return Rig(load_rig(path, yaml.safe_dump(told)))
+
+
+@pytest.fixture(params=[*RIGS, *TWINS], ids=lambda param: getattr(param, "stem", param))
 def rig(request: pytest.FixtureRequest) -> Iterator[Rig]:
     """Built, not opened; closed in the end."""
-    built = Rig(load_rig(request.param))
+    built = rig_with(TWINS[request.param]) if request.param in TWINS else Rig(load_rig(request.param))
     yield built
     built.close()
 

@@ -148,7 +148,7 @@ class Controlled:
     # ---------------------------------------------------------------- the memory
 
     def upload_ms(self, frames: int) -> float:
-        return frames * self.settings.upload_ms_per_frame
+        return (frames + 1) * self.settings.upload_ms_per_frame
 
     def load(self, frames: BoolArray) -> None:
         self.stop()
@@ -217,12 +217,14 @@ class Controlled:
             alp.Run(self._memory, loop=loop)
 
     def stop(self) -> None:
-        """One dark picture, which stays; its pulse finds no camera that waits."""
+        """One dark picture, which stays. It has a pulse as any other: that is over before this ends, so that no camera
+        that is armed next takes it for a pattern's."""
         with self._asking("stopping") as alp:
             alp.Halt()
             alp.ProjControl(names.STEP, names.DEFAULT)
             alp.SetTiming(self._dark, pictureTime=self.settings.shortest_us, synchPulseWidth=1)
             alp.Run(self._dark, loop=False)
+            alp.Wait()
 
     def shown(self) -> tuple[int, ...] | None:
         """The board is not asked."""
