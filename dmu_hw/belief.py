@@ -136,25 +136,41 @@ class Beliefs:
                 try:
                     result = self._store.latest(key)
                 except InputError as error:
-                    yield name, None, [replace(one, what=f"{one.what}; {_advice(name)}") for one in error.problems]
+                    yield name, None, _advised(error, name)
                     break
                 if result is not None:
-                    yield name, result, list(self.objections(key, result))
+                    yield name, result, list(self.objections(key, result)) or self._misfits(channel, result)
                     break
 
     def _belief(self, channel: str, found: Mapping[str, Result]) -> Belief:
         """The rig's file with results laid over it."""
-        optics = self._orientation.optics(self._rig.file_optics(channel))
+        optics = self._of_file(channel)
         for name in (name for name in _USED if name in found):
             record, path = found[name].record, found[name].folder / "result.yaml"
-            then_um, now_um = record.believed.sensor_pixel_um, optics.sensor_pixel_um
-            if "sensor_pixel_um" in record.optics:
-                optics = _stretched(optics, _length_um(record.optics["sensor_pixel_um"], path) / now_um)
-                continue
-            changes = {"optics": dict(record.optics)}
-            laid = overridden(optics, changes["optics"], Document(changes, {}, path), "optics")
-            optics = _kept_in_pixels(optics, laid, record.optics, now_um / then_um)
+            optics = laid_over(optics, record.optics, record.believed.sensor_pixel_um, path)
         return Belief(optics, dict(found))
+
+    def _of_file(self, channel: str) -> Optics:
+        return self._orientation.optics(self._rig.file_optics(channel))
+
+    def _misfits(self, channel: str, result: Result) -> list[Problem]:
+        """What of it is no optics at all."""
+        record, path = result.record, result.folder / "result.yaml"
+        try:
+            laid_over(self._of_file(channel), record.optics, record.believed.sensor_pixel_um, path)
+        except InputError as error:
+            return _advised(error, record.key.routine)
+        return []
+
+
+def laid_over(optics: Optics, changes: Mapping[str, Any], then_um: float, path: Path) -> Optics:
+    """Optics with what was found in their place, which stands in a file, when a camera pixel was believed to be so
+    large; what fits no optics is refused."""
+    if "sensor_pixel_um" in changes:
+        return _stretched(optics, _length_um(changes["sensor_pixel_um"], path) / optics.sensor_pixel_um)
+    given = {"optics": dict(changes)}
+    laid = overridden(optics, given["optics"], Document(given, {}, path), "optics")
+    return _kept_in_pixels(optics, laid, changes, optics.sensor_pixel_um / then_um)
 
 
 def believe(rig: Rig, now: datetime | None = None) -> dict[str, Belief]:
@@ -210,6 +226,10 @@ def _named(key: Key) -> str:
 def _check(record: CheckRecord) -> Check:
     value = float("nan") if record.value is None else record.value
     return Check(record.name, value, record.warns, record.refuses, record.advice)
+
+
+def _advised(error: InputError, routine: str) -> list[Problem]:
+    return [replace(problem, what=f"{problem.what}; {_advice(routine)}") for problem in error.problems]
 
 
 def _advice(routine: str) -> str:

@@ -9,12 +9,13 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 from dmu_hw import __version__
-from dmu_hw.belief import Belief, Beliefs, devices_hash, key_of
+from dmu_hw.belief import Belief, Beliefs, devices_hash, key_of, laid_over
 from dmu_hw.data import Progress
-from dmu_hw.errors import DeviceError
+from dmu_hw.errors import DeviceError, InputError
 from dmu_hw.guard import Guard
 from dmu_hw.instrument import Instrument
 from dmu_hw.physics.optics import Optics
@@ -159,9 +160,12 @@ def _fitted(measure: Measure, evidence: Evidence, optics: Optics) -> tuple[Findi
         odd = [name for name, value in finding.figures.items() if not math.isfinite(value)]
         if odd:
             return None, f"the fit gave no number for {', '.join(odd)}", ()
+        laid_over(optics, finding.optics, optics.sensor_pixel_um, Path(measure.named))
         return finding, "", measure.routine.judge(finding)
     except FitError as error:
         return None, str(error), ()
+    except InputError as error:
+        return None, f"what was found is no optics: {'; '.join(map(str, error.problems))}", ()
     except Exception as error:  # noqa: BLE001 - a routine may come from anybody, and what was measured can be fitted again
         frame = traceback.extract_tb(error.__traceback__)[-1]
         return None, f"the fit broke off at {frame.filename}:{frame.lineno}: {type(error).__name__}: {error}", ()
