@@ -72,7 +72,7 @@ class _Planner:
         shots = self._shots(parts)
         focus_take = self._focus_take(takings, shots.places)
         watch_take = self._watch_take(takings)
-        price = Pricing(self.protocol, self.rig, parts, shots, focus_take, watch_take).price()
+        price = Pricing(self.protocol, self.rig, parts, shots, focus_take, watch_take, corner_um).price()
         self._check_budget(price)
         if self.objections.problems:
             raise InputError(self.objections.problems)

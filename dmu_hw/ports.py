@@ -143,6 +143,15 @@ class Waiting(Protocol):
 
 
 @runtime_checkable
+class Coding(Protocol):
+    """What a DMD may promise beside its port: it takes frames in a code, and what they show decides how long that
+    takes. `upload_ms` then is the most that so many frames can take."""
+
+    def coded_upload_ms(self, frames: BoolArray) -> float:
+        """Expected time to load these frames."""
+
+
+@runtime_checkable
 class Camera(Device, Protocol):
     """A camera with a frame buffer."""
 

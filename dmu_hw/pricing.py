@@ -8,9 +8,11 @@ from itertools import pairwise
 
 from dmu_hw.loops import Axis
 from dmu_hw.plan import Part, Price, Shots, Take
+from dmu_hw.ports import Coding
 from dmu_hw.protocol import Course
 from dmu_hw.rig import Rig
 from dmu_hw.routes import Place
+from dmu_hw.upload import frames_of
 from dmu_hw.wheels import Wheels
 
 _FRAME_OVERHEAD_BYTES = 700
@@ -28,10 +30,12 @@ class Pricing:
     shots: Shots
     focus_take: Take | None = None
     watch_take: Take | None = None
+    corner_um: tuple[float, float] = (0.0, 0.0)
+    """Where the field begins, for what the mirrors are to show."""
 
     def price(self) -> Price:
         loops = self.shots.loops
-        upload_s = self.rig.dmd.upload_ms(self._memory_frames()) / 1e3
+        upload_s = self._upload_s()
         searches = self._searches(upload_s)
         time_s, late_s = self._time_s(upload_s, searches)
         light_s = self._bursts_s()
@@ -94,6 +98,13 @@ class Pricing:
     def _memory_frames(self) -> int:
         takes = [take for take, _ in self._bursts] + ([] if self.watch_take is None else [self.watch_take])
         return 1 + max(place for take in takes for place in take.memory)
+
+    def _upload_s(self) -> float:
+        """For the very frames, where it depends on what they show."""
+        dmd, count = self.rig.dmd, self._memory_frames()
+        if isinstance(dmd, Coding) and count <= dmd.memory_frames:
+            return dmd.coded_upload_ms(frames_of(self.parts, self.watch_take, self.corner_um)) / 1e3
+        return dmd.upload_ms(count) / 1e3
 
     # ---------------------------------------------------------------- time
 

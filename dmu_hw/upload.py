@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 
 from dmu_hw.data import BoolArray
 from dmu_hw.physics.projection import onto_mirrors
-from dmu_hw.plan import Part, Plan
+from dmu_hw.plan import Part, Plan, Take
 
 
 def mirror_frames(plan: Plan) -> BoolArray:
     """Mirror frames (place, row, column): channel by channel what each of them shows, and then what looks show."""
-    found = [frames for part in plan.parts.values() for frames in _frames_of(part, plan.corner_um)]
-    if plan.watch_take is not None:
-        optics = plan.parts[plan.watch_take.channel].channel.optics
-        found.append(onto_mirrors(plan.watch_take.stack, optics, plan.corner_um))
+    return frames_of(plan.parts, plan.watch_take, plan.corner_um)
+
+
+def frames_of(parts: Mapping[str, Part], watch_take: Take | None, corner_um: tuple[float, float]) -> BoolArray:
+    """The same, while there is no plan yet."""
+    found = [frames for part in parts.values() for frames in _frames_of(part, corner_um)]
+    if watch_take is not None:
+        optics = parts[watch_take.channel].channel.optics
+        found.append(onto_mirrors(watch_take.stack, optics, corner_um))
     return np.concatenate(found)
 
 

@@ -24,6 +24,7 @@ from dmu_hw.drivers.dlpc900.settings import MODELS
 from dmu_hw.errors import DeviceError, InputError
 from dmu_hw.ports import CameraMode, Roi
 from dmu_hw.rig import Rig, load_rig
+from dmu_hw.upload import mirror_frames
 
 TWIN = "dmu_hw.twins.dlpc900"
 WIRED: dict[str, dict[str, Any]] = {
@@ -127,18 +128,20 @@ def test_a_burst_gives_the_frames_of_the_simulated_dmd(wired: Callable[..., Rig]
     assert controller(twin).refusals == []
 
 
+PROTOCOL = {
+    "kind": "run",
+    "name": "small",
+    "rig": "rig.yaml",
+    "field_px": [32, 32],
+    "patterns": {"set": "hadamard", "count": 16, "camera_pixel": 8},
+    "light": {"power_mw": 1.0},
+    "exposure_ms": EXPOSURE_MS,
+}
+
+
 def test_a_run_gives_the_frames_of_the_simulated_dmd(rig_yaml: Callable[..., Path], tmp_path: Path) -> None:
     """Checksums in the journal, from protocol to spool."""
-    protocol = {
-        "kind": "run",
-        "name": "small",
-        "rig": "rig.yaml",
-        "field_px": [32, 32],
-        "patterns": {"set": "hadamard", "count": 16, "camera_pixel": 8},
-        "light": {"power_mw": 1.0},
-        "exposure_ms": EXPOSURE_MS,
-    }
-    (tmp_path / "run.yaml").write_text(yaml.safe_dump(protocol))
+    (tmp_path / "run.yaml").write_text(yaml.safe_dump(PROTOCOL))
     told = {}
     for how in ("simulated", "exposure out"):
         rig_yaml({"devices.dmd": {"connection": "world", **WIRED[how]}})
@@ -223,6 +226,24 @@ def test_an_upload_takes_as_long_as_its_price(wired: Callable[..., Rig], how: st
         assert dmd.coded_upload_ms(what) == pytest.approx(took_ms, abs=10)
         assert dmd.coded_upload_ms(what) <= dmd.upload_ms(len(what))
     assert dmd.upload_ms(len(noise)) < 1.6 * dmd.coded_upload_ms(noise)
+
+
+def test_a_run_is_priced_by_the_coded_size_of_its_frames(rig_yaml: Callable[..., Path], tmp_path: Path) -> None:
+    """Patterns that no mirror shows as a whole cost more than coarse ones, though there are as many."""
+    told = {}
+    for name, matrix in {"coarse": [[0.5, 0.0], [0.0, 0.5]], "turned": [[0.49, 0.1], [-0.1, 0.49]]}.items():
+        changes = {"devices.dmd": {"connection": "world", "driver": TWIN}, "optics.mirrors.to_sample.matrix": matrix}
+        rig_yaml(changes)
+        (tmp_path / "run.yaml").write_text(yaml.safe_dump(PROTOCOL))
+        session = open_session(tmp_path / "run.yaml")
+        dmd: Any = session.rig.dmd
+        shown = mirror_frames(session.plan)
+        assert session.plan.price.upload_s == dmd.coded_upload_ms(shown) / 1e3 < dmd.upload_ms(len(shown)) / 1e3
+        told[name] = session.plan.price
+    assert told["coarse"].upload_s < told["turned"].upload_s
+    assert told["turned"].time_s - told["coarse"].time_s == pytest.approx(
+        told["turned"].upload_s - told["coarse"].upload_s
+    )
 
 
 def test_times_are_told_once_and_images_are_not_told_again(rig: Rig) -> None:
