@@ -14,6 +14,7 @@ from typing import Annotated
 import numpy as np
 from pydantic import Field
 
+from dmu_hw.data import BoolArray
 from dmu_hw.exposing import NoLightError, fitting_exposure_ms
 from dmu_hw.files import Count, Fraction, Positive, Settings
 from dmu_hw.instrument import Instrument
@@ -72,9 +73,7 @@ class Routine:
         facts |= {"sensor_shape": list(instrument.sensor_shape), "power_mw": power_mw}
         both = np.stack([np.ones(shape, dtype=bool), np.zeros(shape, dtype=bool)])
         try:
-            exposure_ms = self.settings.exposure_ms or fitting_exposure_ms(
-                instrument, both[0], power_mw=power_mw, part=_PART
-            )
+            exposure_ms = self.settings.exposure_ms or self._exposure_ms(instrument, both[0], power_mw, binning)
         except NoLightError as error:
             return Evidence({}, facts | {"no_light": str(error)})
 
@@ -96,6 +95,10 @@ class Routine:
         arrays["half"] = taken([], exposure_ms / 2)
         instrument.progress(1, 1)
         return Evidence(arrays, facts | {"period": period, "fine": as_facts(narrow)})
+
+    def _exposure_ms(self, instrument: Instrument, mirrors: BoolArray, power_mw: float, binning: int) -> float:
+        """A binned pixel gathers the light of all pixels that it is made of."""
+        return fitting_exposure_ms(instrument, mirrors, power_mw=power_mw, part=_PART) / binning**2
 
     def _window(self, instrument: Instrument) -> tuple[Roi, int]:
         """The whole chip, but for a rim that fills no binned pixel."""
