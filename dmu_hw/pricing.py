@@ -213,7 +213,8 @@ class Pricing:
             return 0.0
         watch, ways_s = self.protocol.watch, 0.0
         if watch is not None and watch.at_um is not None:
-            ways_s = 2 * self._hop_s(self.shots.places[0], Place(*watch.at_um))
+            there, places = Place(*watch.at_um), self.shots.places
+            ways_s = 2 * sum(self._hop_s(place, there) for place in places) / len(places)
         return ways_s + self.watch_take.burst_ms / 1e3 + self._switches_of_a_search_s(self.watch_take.channel)
 
     def _axes(self) -> tuple[tuple[Axis, ...], tuple[Axis, ...]]:

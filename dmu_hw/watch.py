@@ -20,6 +20,8 @@ _FLICKER = 0.002
 """By which all light of a look may differ from place to place, beside noise."""
 _TELLS = 3.0
 """Standard errors within the limit from which on lamp and dye are told apart."""
+_ROUNDS = 200
+_NOTHING = 1e-3
 _ADVICE: dict[Drifting, str] = {
     "registration": "run `dmu calibrate` with a recipe that has the routine register (or say `beyond: register`)",
     "power": "look at lamp and shutter, and run `dmu calibrate` with a recipe that has the routine power",
@@ -109,6 +111,8 @@ class Level:
     light: float
     error: float
     dose_mj_cm2: float
+    background: float = 0.0
+    """What of it no dye gives, by a lamp as it is believed."""
 
 
 Levels = tuple[Level, Level]
@@ -120,22 +124,52 @@ def light_drifts(
 ) -> Iterator[Drift]:
     """Of lamp and dye, from the light of a field; a place beside all fields, which sees the same lamp and has had less
     of it, tells them apart."""
-    change, error, dose = _changed(*field)
-    believed = 0.0 if bleach_dose_mj_cm2 is None else dose / bleach_dose_mj_cm2
-    if beside is not None:
-        other, other_error, other_dose = _changed(*beside)
-        lever = dose - other_dose
-        lamp_error = math.hypot(other_error * dose, error * other_dose)
-        if _TELLS * lamp_error < settings.power * lever:
-            lamp = (other * dose - change * other_dose) / lever
-            yield Drift("power", math.expm1(lamp), settings.power, abs(lamp) > _SURE * lamp_error / lever)
-            dye, dye_error = change - lamp, math.hypot(error, other_error) * dose / lever
+    first, now = field
+    dose, background = now.dose_mj_cm2 - first.dose_mj_cm2, first.background
+    left = 1.0 if bleach_dose_mj_cm2 is None else math.exp(-dose / bleach_dose_mj_cm2)
+    error = _error(first, now)
+    if beside is not None and dose > 0 and first.light > background and _part(field, beside) < 1:
+        lamp, dye = _lamp_and_dye(field, beside)
+        lamp_error, dye_error = _errors(field, beside, lamp)
+        if _TELLS * lamp_error < settings.power:
+            yield Drift("power", lamp - 1, settings.power, abs(lamp - 1) > _SURE * lamp_error)
             # dye that bleaches less than it might is no reason to warn of anything
-            sure = dye + believed < -_SURE * dye_error
-            yield Drift("bleaching", math.exp(dye) - math.exp(-believed), settings.bleaching, sure)
+            yield Drift("bleaching", dye - left, settings.bleaching, dye - left < -_SURE * dye_error * dye)
             return
-    beyond = change + believed
-    yield Drift("brightness", math.expm1(beyond), settings.power, abs(beyond) > _SURE * error)
+    change = now.light / (background + (first.light - background) * left) - 1
+    yield Drift("brightness", change, settings.power, abs(change) > _SURE * error)
+
+
+def _lamp_and_dye(field: Levels, beside: Levels) -> tuple[float, float]:
+    """What is left of each. The place beside has bleached too, by its own dose: with every round less is wrong."""
+    first, now = field
+    seen = beside[1].light / beside[0].light
+    lamp, dye = seen, 1.0
+    for _ in range(_ROUNDS):
+        dye = max((now.light / lamp - first.background) / (first.light - first.background), _NOTHING)
+        lamp = seen / dye ** _part(field, beside)
+    return lamp, dye
+
+
+def _errors(field: Levels, beside: Levels, lamp: float) -> tuple[float, float]:
+    """Of both, as parts of them: without end where background, or dye that is as bleached beside the field, leave
+    nothing to tell them by."""
+    now = field[1]
+    dye_light = now.light / lamp - now.background
+    if not dye_light > 0:
+        return math.inf, math.inf
+    more = now.light / lamp / dye_light
+    part = _part(field, beside) * more
+    if part >= 1:
+        return math.inf, math.inf
+    one, other = _error(*field), _error(*beside)
+    return math.hypot(other, part * one) / (1 - part), more * math.hypot(one, other) / (1 - part)
+
+
+def _part(field: Levels, beside: Levels) -> float:
+    """Of the dose of the field, that the place beside has had."""
+    doses = [now.dose_mj_cm2 - first.dose_mj_cm2 for first, now in (beside, field)]
+    return doses[0] / doses[1]
 
 
 def focus_drift(settings: Watch, first: tuple[float, float], now: tuple[float, float]) -> Drift:
@@ -149,7 +183,6 @@ def registration_drift(settings: Watch, shift_px: float, error_px: float) -> Dri
     return Drift("registration", shift_px, settings.shift_px, shift_px > _SURE * error_px)
 
 
-def _changed(first: Level, now: Level) -> tuple[float, float, float]:
-    """Logarithm of the light, its error, and the dose in between."""
-    error = math.hypot(first.error / first.light, now.error / now.light, _FLICKER)
-    return math.log(now.light / first.light), error, now.dose_mj_cm2 - first.dose_mj_cm2
+def _error(first: Level, now: Level) -> float:
+    """Of the light against what it was, as a part of it."""
+    return math.hypot(first.error / first.light, now.error / now.light, _FLICKER)

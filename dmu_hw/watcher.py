@@ -202,7 +202,7 @@ class Watcher:
             return
         take, optics = self.plan.take_of(shot), self.plan.parts[shot.channel].channel.optics
         sharp, now = self._glance(shot, take, burst)
-        if not (now.light > _SURE * now.error and math.isfinite(sharp[1])):
+        if not (now.light - now.background > _SURE * now.error and math.isfinite(sharp[1])):
             return
         looks = self.plan.watch_take
         lamp = self._lamp if looks is not None and looks.channel == shot.channel else None
@@ -239,10 +239,12 @@ class Watcher:
         lit = np.asarray(seen + (1 - seen) * optics.mirrors.leakage, dtype=np.float64)
         sharp = sharpness(frames, lit, optics.sensor, take.mode.binning)
         adu = float(frames.sum(dtype=np.float64)) - readings.offset_adu * frames.size
-        light = (adu - readings.dark_adu * frames.size) / readings.gain_adu_per_e
-        noise = max(0.0, adu) / readings.gain_adu_per_e
-        noise += readings.read_variance * frames.size / readings.gain_adu_per_e**2
-        return (sharp.value, sharp.error), Level(light, math.sqrt(noise), self._dose(take.channel, shot.position))
+        light, background = adu / readings.gain_adu_per_e, readings.dark_adu * frames.size / readings.gain_adu_per_e
+        noise = max(0.0, light) + readings.read_variance * frames.size / readings.gain_adu_per_e**2
+        # sharpness is told against all light: of the dye alone it does not change when the dye fades
+        more = (light / (light - background)) ** 2 if light > background else math.inf
+        now = Level(light, math.sqrt(noise), self._dose(take.channel, shot.position), background)
+        return (sharp.value * more, sharp.error * more), now
 
     # ---------------------------------------------------------------- telling
 
@@ -271,11 +273,12 @@ class Watcher:
 
 
 def _told(level: Level) -> Line:
-    return {"light": level.light, "light_error": level.error, "dose_before_mj_cm2": level.dose_mj_cm2}
+    told = {"light": level.light, "light_error": level.error, "dose_before_mj_cm2": level.dose_mj_cm2}
+    return told | ({"background": level.background} if level.background else {})
 
 
 def _level(line: Line) -> Level:
-    return Level(line["light"], line["light_error"], line["dose_before_mj_cm2"])
+    return Level(line["light"], line["light_error"], line["dose_before_mj_cm2"], line.get("background", 0.0))
 
 
 def _laid_over(plan: Plan, laid: Warp) -> Plan:
