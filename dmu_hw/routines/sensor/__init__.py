@@ -25,6 +25,8 @@ __all__ = ["Routine", "SensorSettings"]
 _FEW_NUMBERS = 16
 """Of fewer it cannot be said what they have in common."""
 _MOSTLY_DARK = 0.5
+_LIT_FRACTION = 0.01
+"""Of the chip, from where on it can be said how much the sensitivity of pixels differs."""
 
 
 class Routine:
@@ -48,7 +50,7 @@ class Routine:
             )
         dark = pixels.Dark.of(evidence)
         window = _window(evidence)
-        pairs, fine = evidence.arrays["pairs"], dark.fine[window]
+        pairs, fine = evidence.arrays["pairs"], dark.cool[window]
         saturated = saturation(evidence.arrays.get("tops", pairs[:0]), dark.offset[window], fine)
         floor = dark.noise_variance or 0.0
         found = transfer(pairs, dark.offset[window], fine, floor, saturated)
@@ -143,7 +145,7 @@ class _Chip:
         flat = evidence.arrays["flat_sum"] / count - dark.offset - gain * self.rate * facts["flat_ms"]
         self.response = pixels.response(flat, hot | ~dark.fine, gain, floor + 1 / 12, count)
         self.bad = hot | self.response.dead | ~dark.fine
-        telling = dark.telling & ~hot
+        telling = dark.fine & ~hot
         seen = float(np.var(dark.offset[telling])) - floor / dark.count
         known = max(1, int(self.response.known.sum()))
         self.figures = {
@@ -214,7 +216,7 @@ def _ends(
     bits = max(believed, largest.bit_length())
     figures: dict[str, float] = {}
     if saturated is not None:
-        offset = float(np.median(dark.offset[dark.telling]))
+        offset = float(np.median(dark.offset[dark.fine]))
         figures["saturation_adu"] = saturated.level_adu
         figures["saturation_e"] = (saturated.level_adu - offset) / found.gain_adu_per_e
         if saturated.is_converter:
@@ -242,7 +244,9 @@ def _binning(evidence: Evidence, dark: pixels.Dark) -> dict[str, float]:
 
 def _believed(figures: Mapping[str, float], saturated: Saturation | None, optics: Optics) -> dict[str, Any]:
     """In the layout of the optics: what was found, and nothing that was not."""
-    names = ["gain_adu_per_e", "offset_adu", "offset_spread_adu", "gain_spread", "dead_fraction", "hot_fraction"]
+    names = ["gain_adu_per_e", "offset_adu", "offset_spread_adu", "hot_fraction"]
+    if figures["lit_fraction"] > _LIT_FRACTION:
+        names += ["gain_spread", "dead_fraction"]
     if not figures["read_noise_lost"]:
         names += ["read_noise_e", "read_noise_spread"]
     if figures["hot_fraction"] > 0:

@@ -17,13 +17,14 @@ _ODD_OFFSET = 10.0
 _NOISY = 30.0
 """So many times the usual variance is not to be trusted."""
 _HOT_NOISES = 8.0
+_WARM_ADU = 1.0
 _HOT_E_PER_MS = 0.05
 """Dark current from where on a pixel is hot, if it is seen that well."""
 _DEAD = 0.5
 _SMOOTH_PX = 8.0
 _SURE = 0.02
 """Sensitivity that is known worse, as a part of it, is not told from that of all pixels."""
-_LIT = 0.3
+_LIT, _RIM, _ROUNDS = 0.3, 2.5, 5
 _EDGE = 0.01
 """Where the light changes faster than a smooth fit follows, by so much, nothing is known of sensitivity."""
 
@@ -40,8 +41,8 @@ class Dark:
     count: int
     fine: BoolArray
     """Pixels with nothing odd about them in the dark."""
-    telling: BoolArray
-    """Pixels that speak for offset and read noise: odd ones do not, but hot ones do as long as exposures are short."""
+    cool: BoolArray
+    """Those of them that long exposures leave dark."""
 
     @classmethod
     def of(cls, evidence: Evidence) -> Dark:
@@ -49,9 +50,11 @@ class Dark:
         mean, variance = moments(evidence, "dark", count)
         steady = variance < _NOISY * max(_low_mean(variance), 1e-9)
         usual = np.abs(mean - np.median(mean)) < _ODD_OFFSET * max(spread(mean), 0.3)
-        telling = steady & usual
-        noise = rounding.variance_of_noise(mean[telling], variance[telling], count)
-        return cls(rounding.mean_of_noise(mean, noise), variance, noise, count, telling, telling)
+        fine = steady & usual
+        noise = rounding.variance_of_noise(mean[fine], variance[fine], count)
+        more = evidence.arrays["long_dark_sum"] / evidence.facts["frames"]["long_dark"] - mean
+        warm = more - np.median(more) > _HOT_NOISES * max(spread(more), _WARM_ADU / _HOT_NOISES)
+        return cls(rounding.mean_of_noise(mean, noise), variance, noise, count, fine, fine & ~warm)
 
 
 def moments(evidence: Evidence, name: str, count: int) -> tuple[Floats, Floats]:
@@ -71,7 +74,7 @@ def read_noise(dark: Dark, gain: float) -> tuple[Floats, float]:
     excess = (dark.variance - usual) / variance
     share = 2 / (dark.count - 1)
     chance = share * float(np.mean(usual**2)) / variance**2
-    seen = float(np.var(excess[dark.telling])) - chance
+    seen = float(np.var(excess[dark.fine])) - chance
     # chance is larger where the variance is: of a spread s it makes (1 + s²) of what it makes of none
     true = max(0.0, seen) / (1 + share)
     noise = np.sqrt(variance * np.clip(1 + excess * true / (true + chance), 0.01, None)) / gain
@@ -86,7 +89,7 @@ def dark_rate(evidence: Evidence, dark: Dark, gain: float) -> tuple[Floats, floa
         return np.zeros_like(dark.offset), np.inf
     short = evidence.arrays["dark_sum"] / dark.count
     rate = (evidence.arrays["long_dark_sum"] / count - short) / (gain * longer_ms)
-    noise = np.sqrt(float(np.mean(dark.variance[dark.telling])) + 1 / 12) * np.sqrt(1 / count + 1 / dark.count)
+    noise = np.sqrt(float(np.mean(dark.variance[dark.fine])) + 1 / 12) * np.sqrt(1 / count + 1 / dark.count)
     return rate, float(noise / (gain * longer_ms))
 
 
@@ -149,8 +152,12 @@ def unevenness(light: Floats) -> float:
     y, x = (place / max(light.shape) - 0.5 for place in np.indices(light.shape))
     hill = np.stack([np.ones_like(x), x, y, x * x, x * y, y * y], axis=-1)[lit]
     logarithm = np.log(light[lit])
-    found, *_ = np.linalg.lstsq(hill, logarithm)
-    return spread(logarithm - hill @ found)
+    off = logarithm - logarithm.mean()
+    for _ in range(_ROUNDS):  # without the rim of what the mirrors light, which is no part of the hill
+        kept = np.abs(off - np.median(off)) < _RIM * spread(off)
+        found, *_ = np.linalg.lstsq(hill[kept], logarithm[kept])
+        off = logarithm - hill @ found
+    return spread(off)
 
 
 def spread(values: Floats) -> float:

@@ -92,7 +92,8 @@ class Series:
             "frames": {"dark": dark.count, "long_dark": _LONG_DARKS, "flat": self.settings.flat_frames},
             "zero_fraction": dark.zeros / (dark.count * math.prod(self.instrument.sensor_shape)),
         }
-        full = self._full(bright(_mean(dark)))
+        (black,) = self.instrument.dark(shortest_ms, 1)
+        full = self._full(bright(black))
         if full is None:
             return Evidence(dark.arrays("dark"), facts | self._numbers)
         full_ms, image, clips = full
@@ -232,10 +233,6 @@ def bright(image: NDArray[Any]) -> tuple[float, float]:
     middles = np.median(blocks(image, _BLOCK_PX), axis=2)
     spread = 1.4826 * float(np.median(np.abs(middles - np.median(middles))))
     return float(np.percentile(middles, _BRIGHT)), max(spread, 0.5)
-
-
-def _mean(sums: Sums) -> NDArray[np.float64]:
-    return np.zeros((1, 1)) if sums.total is None else sums.total / sums.count
 
 
 def _window(image: Uint16Array) -> tuple[slice, slice]:

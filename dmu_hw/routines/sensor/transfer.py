@@ -24,6 +24,7 @@ _ROUNDED = 0.5
 _SIGMAS = 4.5
 """So far below saturation a level must stay that no pixel of it is clipped."""
 _LINEAR_PART = 0.85
+_ROUNDS = 4
 _OUTLIER = 6.0
 _GROWN = 1.3
 """Pixels that grow by less when the exposure doubles are full."""
@@ -94,17 +95,20 @@ def transfer(
     measured = [_squares(pair, offset, fine, even) for pair in pairs]
     signal, variance, freedom = (np.concatenate(parts) for parts in zip(*measured, strict=True))
     ceiling = np.inf if saturated is None else saturated.level_adu - float(np.median(offset[fine]))
-    clear = (signal < _LINEAR_PART * ceiling) & (signal + _SIGMAS * np.sqrt(variance) < ceiling)
-    usable = clear & (signal > 0) & (variance > _ROUNDED)
-    if np.count_nonzero(usable) < 20:
-        raise FitError(
-            "too little of the series is neither dark nor clipped to see the noise of light grow with the light: "
-            "is there an even layer of dye, is it bright enough, and does the camera hand over raw numbers?"
-        )
+    # chosen by what is to be expected and not by what was seen, or what by chance is small would be chosen more often
+    gain, lit = 0.0, (signal > 0) & (signal < _LINEAR_PART * ceiling)
+    for _ in range(_ROUNDS):
+        expected = np.maximum(gain * signal, 0) + floor if gain > 0 else np.full_like(signal, np.median(variance))
+        usable = lit & (expected > _ROUNDED) & (signal + _SIGMAS * np.sqrt(expected) < ceiling)
+        if np.count_nonzero(usable) < 20:
+            raise FitError(
+                "too little of the series is neither dark nor clipped to see the noise of light grow with the light: "
+                "is there an even layer of dye, is it bright enough, and does the camera hand over raw numbers?"
+            )
+        gain = _slope(signal[usable], variance[usable], freedom[usable], floor)
+        if not np.isfinite(gain) or gain <= 0:
+            raise FitError("the noise of light does not grow with the light: no numbers of counted light do that")
     signal, variance, freedom = signal[usable], variance[usable], freedom[usable]
-    gain = _slope(signal, variance, freedom, floor)
-    if not np.isfinite(gain) or gain <= 0:
-        raise FitError("the noise of light does not grow with the light: these numbers do not come from counted light")
     split = np.median(signal)
     dim, bright = (
         _slope(signal[half], variance[half], freedom[half], floor) for half in (signal < split, signal >= split)
