@@ -27,6 +27,7 @@ from dmu_hw.drivers.dlpc900.commands import (
     MOST_IN_ORDER,
     ON_THE_FLY,
     PIECE_BYTES,
+    RUNNING,
     SHORTEST_US,
     Entry,
     head,
@@ -91,8 +92,9 @@ class Controller:
         self.model = model
         self.refusals: list[str] = []
         """All that it has refused, in words."""
-        self.wrong = dict.fromkeys(("silence", "garble", "fail"), 0)
-        """How often each is still to happen: no reply, noise instead of one, a command that fails."""
+        self.wrong = dict.fromkeys(("silence", "garble", "fail", "ignore"), 0)
+        """How often each is still to happen: no reply, noise instead of one, a command that fails, one that is taken
+        and not obeyed."""
         self.hardware_status = 1
         self._mirrors = mirrors
         self._report_ms = report_ms
@@ -194,7 +196,7 @@ class Controller:
             Code.VERSION: lambda: _VERSION,
             Code.HARDWARE: lambda: bytes([self.model.hardware]) + b"twin".ljust(31, b"\0"),
             Code.HARDWARE_STATUS: lambda: bytes([self.hardware_status | self.model.dual << 4]),
-            Code.MAIN_STATUS: lambda: bytes([self.sequencer.is_running << 1]),
+            Code.MAIN_STATUS: lambda: bytes([self.sequencer.is_running * RUNNING]),
             Code.MODE: lambda: bytes([self._mode]),
         }
         orders: dict[int, Callable[[bytes], None]] = {
@@ -221,7 +223,8 @@ class Controller:
             raise Refused(2, "told to fail")
         if code not in (Code.START_STOP, Code.MODE) and self.sequencer.is_running:
             raise Refused(5, f"command {code:04x} while a sequence runs")
-        orders[code](data)
+        if not self._goes_wrong("ignore"):
+            orders[code](data)
         return b""
 
     def _set_mode(self, data: bytes) -> None:

@@ -12,17 +12,27 @@ from typing import Any
 import numpy as np
 import pytest
 import yaml
+from bursts import (
+    EXPOSURE_MS,
+    PERIOD_MS,
+    blocks,
+    brightness,
+    dark_after,
+    light_up,
+    paced_by_camera,
+    paced_by_dmd,
+    paced_by_program,
+)
 from fakes import lines_of, run_plan
 
 from dmu_hw.cli.session import open_session
-from dmu_hw.data import BoolArray, Uint16Array
+from dmu_hw.data import BoolArray
 from dmu_hw.drivers.dlpc900 import usb
 from dmu_hw.drivers.dlpc900.commands import MOST_IN_ORDER, stop
 from dmu_hw.drivers.dlpc900.link import Link
 from dmu_hw.drivers.dlpc900.packets import Code
 from dmu_hw.drivers.dlpc900.settings import MODELS
 from dmu_hw.errors import DeviceError, InputError
-from dmu_hw.ports import CameraMode, Roi
 from dmu_hw.rig import Rig, load_rig
 from dmu_hw.upload import mirror_frames
 
@@ -35,14 +45,6 @@ WIRED: dict[str, dict[str, Any]] = {
     "stepped by the camera": {"driver": TWIN, "trigger_in": "falling"},
 }
 COUNT = 30
-EXPOSURE_MS = 2.0
-PERIOD_MS = 5.0
-"""Longer than exposure, readout and all that the mirrors need."""
-
-
-def frames(count: int = COUNT, seed: int = 1) -> BoolArray:
-    coarse: BoolArray = np.random.default_rng(seed).random((count, 12, 16)) < 0.5
-    return coarse.repeat(8, axis=1).repeat(8, axis=2)
 
 
 @pytest.fixture
@@ -59,49 +61,13 @@ def wired(small_rig: Callable[..., Rig]) -> Callable[..., Rig]:
 def rig(wired: Callable[..., Rig]) -> Iterator[Rig]:
     """On the twin, loaded; it must have nothing to object to in the end."""
     found = wired()
-    found.dmd.load(frames())
+    found.dmd.load(blocks(COUNT))
     yield found
     assert controller(found).refusals == []
 
 
 def controller(rig: Rig) -> Any:
     return rig.dmd.controller  # type: ignore[attr-defined]
-
-
-def lit(rig: Rig, trigger: str = "internal", interval_ms: float = 0.0) -> None:
-    rig.camera.configure(CameraMode(EXPOSURE_MS, 1, Roi(0, 0, 64, 64), trigger, interval_ms))  # type: ignore[arg-type]
-    rig.light.set_power(5.0)
-    rig.light.on()
-
-
-def taken(rig: Rig, count: int) -> list[Uint16Array]:
-    return [rig.camera.pop(1000.0).pixels.copy() for _ in range(count)]
-
-
-def paced_by_dmd(rig: Rig, order: tuple[int, ...]) -> list[Uint16Array]:
-    lit(rig, "external")
-    rig.camera.arm(len(order))
-    rig.dmd.start(order, PERIOD_MS)
-    return taken(rig, len(order))
-
-
-def paced_by_camera(rig: Rig, order: tuple[int, ...]) -> list[Uint16Array]:
-    lit(rig, interval_ms=PERIOD_MS)
-    rig.dmd.start((*order, order[0]), None)
-    rig.clock.sleep_ms(rig.dmd.settle_ms)
-    rig.camera.arm(len(order))
-    return taken(rig, len(order))
-
-
-def paced_by_program(rig: Rig, order: tuple[int, ...]) -> list[Uint16Array]:
-    lit(rig)
-    found = []
-    for place in order:
-        rig.dmd.show(place)
-        rig.clock.sleep_ms(rig.dmd.settle_ms)
-        rig.camera.arm(1)
-        found += taken(rig, 1)
-    return found
 
 
 ORDER = (*range(COUNT - 1, -1, -1), 7, 7, 3)
@@ -118,7 +84,7 @@ def test_a_burst_gives_the_frames_of_the_simulated_dmd(wired: Callable[..., Rig]
     simulated, twin = wired("simulated"), wired(how)
     found = []
     for rig in (simulated, twin):
-        rig.dmd.load(frames())
+        rig.dmd.load(blocks(COUNT))
         found.append(WAYS[how](rig, ORDER))
         assert rig is simulated or controller(rig).sequencer.lost == 0
         rig.dmd.stop()
@@ -156,35 +122,16 @@ def test_a_run_gives_the_frames_of_the_simulated_dmd(rig_yaml: Callable[..., Pat
 # ---------------------------------------------------------------- dark
 
 
-def brightness(rig: Rig) -> float:
-    rig.camera.configure(CameraMode(EXPOSURE_MS, 1, Roi(0, 0, 64, 64)))
-    rig.camera.arm(1)
-    return float(rig.camera.pop(1000.0).pixels.mean())
-
-
 def test_every_way_out_is_dark(rig: Rig) -> None:
-    lit(rig)
-    dark = brightness(rig)
-    ways_in = (lambda: rig.dmd.show(2), lambda: rig.dmd.start((1, 2, 3) * 5, 10.0))
-    ways_out = (rig.dmd.stop, lambda: rig.dmd.show(None), lambda: rig.dmd.load(frames(2)), rig.dmd.open)
-    for enter in ways_in:
-        for leave in ways_out:
-            rig.dmd.load(frames())
-            enter()
-            rig.clock.sleep_ms(1.0)
-            assert brightness(rig) > dark + 5
-            leave()
-            assert brightness(rig) == pytest.approx(dark, abs=0.5)
-    rig.dmd.load(frames())
-    rig.dmd.start((1, 2), PERIOD_MS)
-    rig.clock.sleep_ms(2 * PERIOD_MS)
-    assert brightness(rig) == pytest.approx(dark, abs=0.5)
+    for shown, left in dark_after(rig):
+        assert shown > 5
+        assert left == pytest.approx(0, abs=0.5)
 
 
 def test_a_sequence_that_the_camera_paces_ends_dark(wired: Callable[..., Rig]) -> None:
     rig = wired("stepped by the camera")
-    rig.dmd.load(frames())
-    lit(rig)
+    rig.dmd.load(blocks(COUNT))
+    light_up(rig)
     dark = brightness(rig)
     rig.dmd.start((1, 2), None)
     rig.clock.sleep_ms(500.0)
@@ -202,13 +149,13 @@ def test_the_memory_is_full_when_it_says_so(wired: Callable[..., Rig]) -> None:
     for how, room in (("exposure out", MOST_IN_ORDER - 2), ("stepped by the camera", 132)):
         rig = wired(how)
         assert rig.dmd.memory_frames == room
-        rig.dmd.load(frames(room))
+        rig.dmd.load(blocks(room))
         if how == "exposure out":
             rig.dmd.start((*range(room), 0), 1.0)
         else:
             rig.dmd.start((*range(room), 0), None)
         with pytest.raises(DeviceError, match=f"dmd: has memory for {room} frames, given {room + 1}"):
-            rig.dmd.load(frames(room + 1))
+            rig.dmd.load(blocks(room + 1))
         with pytest.raises(DeviceError, match="dmd: has no frame 0: 0 frames are loaded"):
             rig.dmd.show(0)
         assert controller(rig).refusals == []
@@ -219,7 +166,7 @@ def test_an_upload_takes_as_long_as_its_price(wired: Callable[..., Rig], how: st
     rig = wired(how)
     dmd: Any = rig.dmd
     noise: BoolArray = np.random.default_rng(3).random((COUNT, 96, 128)) < 0.5
-    for what in (frames(), noise, frames(1)):
+    for what in (blocks(COUNT), noise, blocks(1)):
         before_ms = rig.clock.now_ms()
         dmd.load(what)
         took_ms = rig.clock.now_ms() - before_ms
@@ -298,9 +245,9 @@ def test_a_command_that_goes_wrong_is_a_device_error_and_the_next_one_may_not(
     wired: Callable[..., Rig], fault: str
 ) -> None:
     rig = wired(timeout_ms=20.0)
-    rig.dmd.load(frames())
+    rig.dmd.load(blocks(COUNT))
     for ask in (
-        lambda: rig.dmd.load(frames()),
+        lambda: rig.dmd.load(blocks(COUNT)),
         lambda: rig.dmd.start((0, 1), PERIOD_MS),
         lambda: rig.dmd.show(3),
         rig.dmd.stop,
@@ -308,14 +255,14 @@ def test_a_command_that_goes_wrong_is_a_device_error_and_the_next_one_may_not(
         controller(rig).wrong[fault] = 1
         with pytest.raises(DeviceError, match=r"^dmd: USB: start stop \(1A24\) was "):
             ask()
-        rig.dmd.load(frames())
+        rig.dmd.load(blocks(COUNT))
         ask()
 
 
 def test_a_load_that_breaks_off_leaves_nothing_and_the_next_one_is_whole(wired: Callable[..., Rig]) -> None:
     rig = wired()
     twin = controller(rig)
-    rig.dmd.load(frames(seed=5))
+    rig.dmd.load(blocks(COUNT, seed=5))
     obey, left = twin._obey, 40
 
     def until(body: bytes, reads: bool) -> bytes:
@@ -326,13 +273,22 @@ def test_a_load_that_breaks_off_leaves_nothing_and_the_next_one_is_whole(wired: 
 
     twin._obey = until
     with pytest.raises(DeviceError, match="was refused: 2, device failure"):
-        rig.dmd.load(frames())
+        rig.dmd.load(blocks(COUNT))
     with pytest.raises(DeviceError, match="has no frame 1: 0 frames are loaded"):
         rig.dmd.show(1)
-    rig.dmd.load(frames())
+    rig.dmd.load(blocks(COUNT))
     assert twin.refusals == ["34 1a 21 00 69 00 00 10 00 00 00 00 01 48: told to fail"] or len(twin.refusals) == 1
-    lit(rig)
+    light_up(rig)
     rig.dmd.show(1)
+
+
+def test_a_stop_that_is_taken_and_not_obeyed_is_said(rig: Rig, monkeypatch: Any) -> None:
+    monkeypatch.setattr("dmu_hw.drivers.dlpc900.dmd._PATIENCE_S", 0.02)
+    rig.dmd.show(1)
+    controller(rig).wrong["ignore"] = 1
+    with pytest.raises(DeviceError, match="dmd: USB: the sequencer still runs though it was told to stop"):
+        rig.dmd.stop()
+    rig.dmd.stop()
 
 
 def test_a_sequencer_that_failed_is_said_when_it_is_stopped(rig: Rig) -> None:
@@ -354,7 +310,7 @@ def test_a_pulled_cable_is_said_and_the_driver_can_be_closed_and_opened_again(wi
         rig.dmd.show(None)
     controller(rig)._plugged = True
     rig.dmd.open()
-    rig.dmd.load(frames())
+    rig.dmd.load(blocks(COUNT))
 
 
 def test_what_is_not_as_the_rig_says_is_not_opened(rig_yaml: Callable[..., Path], monkeypatch: Any) -> None:

@@ -12,22 +12,16 @@ from typing import Any
 
 import numpy as np
 import pytest
+from bursts import PERIOD_MS, blocks, dark_after, paced_by_camera, paced_by_dmd, paced_by_program
 
-from dmu_hw.data import BoolArray, Uint16Array
 from dmu_hw.drivers.vialux import names
 from dmu_hw.errors import DeviceError
-from dmu_hw.ports import CameraMode, Roi
 from dmu_hw.rig import Rig, load_rig
 from dmu_hw.twins.alp import Board
 
 TWIN = {"driver": "dmu_hw.twins.alp", "connection": "world"}
-COUNT, EXPOSURE_MS, PERIOD_MS = 12, 2.0, 5.0
+COUNT = 12
 ORDER = (*range(COUNT - 1, -1, -1), 7, 7, 3)
-
-
-def frames(count: int = COUNT) -> BoolArray:
-    coarse: BoolArray = np.random.default_rng(2).random((count, 12, 16)) < 0.5
-    return coarse.repeat(8, axis=1).repeat(8, axis=2)
 
 
 @pytest.fixture
@@ -40,7 +34,7 @@ def wired(small_rig: Callable[..., Rig]) -> Callable[..., Rig]:
 def rig(wired: Callable[..., Rig]) -> Iterator[Rig]:
     """On the twin, loaded; it must have nothing to object to in the end."""
     found = wired()
-    found.dmd.load(frames())
+    found.dmd.load(blocks(COUNT))
     yield found
     assert board(found).refusals == []
 
@@ -50,51 +44,18 @@ def board(rig: Rig) -> Board:
     return found
 
 
-def lit(rig: Rig, trigger: str = "internal", interval_ms: float = 0.0) -> None:
-    rig.camera.configure(CameraMode(EXPOSURE_MS, 1, Roi(0, 0, 64, 64), trigger, interval_ms))  # type: ignore[arg-type]
-    rig.light.set_power(5.0)
-    rig.light.on()
-
-
-def taken(rig: Rig, count: int) -> list[Uint16Array]:
-    return [rig.camera.pop(1000.0).pixels.copy() for _ in range(count)]
-
-
-def brightness(rig: Rig) -> float:
-    rig.camera.arm(1)
-    return float(taken(rig, 1)[0].mean())
-
-
-def burst(rig: Rig, *, by_camera: bool) -> list[Uint16Array]:
-    if by_camera:
-        lit(rig, interval_ms=PERIOD_MS)
-        rig.dmd.start((*ORDER, ORDER[0]), None)
-        rig.clock.sleep_ms(rig.dmd.settle_ms)
-        rig.camera.arm(len(ORDER))
-    else:
-        lit(rig, "external")
-        rig.camera.arm(len(ORDER))
-        rig.dmd.start(ORDER, PERIOD_MS)
-    found = taken(rig, len(ORDER))
-    rig.dmd.stop()
-    lit(rig)
-    for place in (4, 0):
-        rig.dmd.show(place)
-        rig.clock.sleep_ms(rig.dmd.settle_ms)
-        rig.camera.arm(1)
-        found += taken(rig, 1)
-    return found
-
-
 @pytest.mark.parametrize("trigger_in", [None, "falling"])
 def test_a_burst_gives_the_frames_of_the_simulated_dmd(
     wired: Callable[..., Rig], small_rig: Callable[..., Rig], trigger_in: str | None
 ) -> None:
     simulated, twin = small_rig(), wired(trigger_in=trigger_in)
+    burst = paced_by_dmd if trigger_in is None else paced_by_camera
     found = []
     for rig in (simulated, twin):
-        rig.dmd.load(frames())
-        found.append(burst(rig, by_camera=trigger_in is not None))
+        rig.dmd.load(blocks(COUNT))
+        found.append(burst(rig, ORDER))
+        rig.dmd.stop()
+        found[-1] += paced_by_program(rig, (4, 0))
     assert np.array_equal(*found)
     assert board(twin).refusals == []
     assert board(twin).lost == 0
@@ -106,7 +67,7 @@ def test_the_edge_that_a_camera_takes_comes_when_the_mirrors_stand(
 ) -> None:
     """A low pulse rises again when it ends; a high one falls then, and this camera takes rising edges."""
     rig = wired(pulse=pulse, settle_us=400)
-    rig.dmd.load(frames())
+    rig.dmd.load(blocks(COUNT))
     pulses = rig.connection("world").pulses_ms  # type: ignore[union-attr]
     pulses.clear()
     before_ms = rig.clock.now_ms()
@@ -115,27 +76,14 @@ def test_the_edge_that_a_camera_takes_comes_when_the_mirrors_stand(
 
 
 def test_every_way_out_is_dark(rig: Rig) -> None:
-    lit(rig)
-    dark = brightness(rig)
-    ways_in = (lambda: rig.dmd.show(2), lambda: rig.dmd.start((1, 2, 3) * 5, 10.0))
-    ways_out = (rig.dmd.stop, lambda: rig.dmd.show(None), lambda: rig.dmd.load(frames(2)), rig.dmd.open)
-    for enter in ways_in:
-        for leave in ways_out:
-            rig.dmd.load(frames())
-            enter()
-            rig.clock.sleep_ms(1.0)
-            assert brightness(rig) > dark + 5
-            leave()
-            assert brightness(rig) == pytest.approx(dark, abs=0.5)
-    rig.dmd.load(frames())
-    rig.dmd.start((1, 2), PERIOD_MS)
-    rig.clock.sleep_ms(2 * PERIOD_MS)
-    assert brightness(rig) == pytest.approx(dark, abs=0.5)
+    for shown, left in dark_after(rig):
+        assert shown > 5
+        assert left == pytest.approx(0, abs=0.5)
 
 
 def test_an_upload_takes_as_long_as_its_price(rig: Rig) -> None:
     before_ms = rig.clock.now_ms()
-    rig.dmd.load(frames())
+    rig.dmd.load(blocks(COUNT))
     assert rig.clock.now_ms() - before_ms == pytest.approx(rig.dmd.upload_ms(COUNT), abs=1)
 
 
@@ -150,7 +98,7 @@ ASKED: dict[str, tuple[Callable[[Rig], object], str]] = {
     "no frames": (lambda rig: rig.dmd.start((), 1.0), "a sequence needs at least one frame"),
     "no such frame": (lambda rig: rig.dmd.show(COUNT), f"has no frame {COUNT}: {COUNT} frames are loaded"),
     "waits too long": (lambda rig: rig.dmd.wait_ms(300.0), "can wait 0.001 to 100 ms for its mirrors, given 300"),
-    "too many": (lambda rig: rig.dmd.load(frames(401)), "has memory for 400 frames, given 401"),
+    "too many": (lambda rig: rig.dmd.load(blocks(401)), "has memory for 400 frames, given 401"),
 }
 
 
@@ -187,7 +135,7 @@ def test_what_is_not_as_the_rig_says_is_not_opened(rig_yaml: Callable[..., Path]
 
 def test_a_call_that_fails_is_a_device_error_and_the_next_one_may_not(rig: Rig) -> None:
     for ask in (
-        lambda: rig.dmd.load(frames()),
+        lambda: rig.dmd.load(blocks(COUNT)),
         lambda: rig.dmd.start((0, 1), PERIOD_MS),
         lambda: rig.dmd.show(3),
         rig.dmd.stop,
@@ -195,7 +143,7 @@ def test_a_call_that_fails_is_a_device_error_and_the_next_one_may_not(rig: Rig) 
         board(rig).fails = 1
         with pytest.raises(DeviceError, match=r"^dmd: ALP: .* failed: communication error: told to fail$"):
             ask()
-        rig.dmd.load(frames())
+        rig.dmd.load(blocks(COUNT))
         ask()
 
 
@@ -210,10 +158,10 @@ def test_a_load_that_breaks_off_leaves_nothing(rig: Rig, monkeypatch: Any) -> No
 
     monkeypatch.setattr(board(rig), "SeqPut", fails)
     with pytest.raises(DeviceError, match="dmd: ALP: the upload of 12 frames failed: access violation"):
-        rig.dmd.load(frames())
+        rig.dmd.load(blocks(COUNT))
     with pytest.raises(DeviceError, match="has no frame 0: 0 frames are loaded"):
         rig.dmd.show(0)
-    rig.dmd.load(frames())
+    rig.dmd.load(blocks(COUNT))
     rig.dmd.show(0)
 
 
@@ -227,7 +175,7 @@ def test_a_board_that_is_gone_can_be_closed_and_opened_again(rig: Rig) -> None:
         rig.dmd.stop()
     board(rig)._there = False
     rig.dmd.open()
-    rig.dmd.load(frames())
+    rig.dmd.load(blocks(COUNT))
 
 
 # ---------------------------------------------------------------- the library

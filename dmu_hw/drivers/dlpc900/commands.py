@@ -18,6 +18,8 @@ ON_THE_FLY: Final = 3
 """The display mode whose images come over USB."""
 SHORTEST_US: Final = 105
 """Exposure of a binary pattern, and the delay of TRIG_IN_1. A dark time is none or as long: TI's SDK has it so."""
+RUNNING: Final = 2
+"""Bit of the main status: the sequencer runs."""
 LONGEST_US: Final = (1 << 24) - 1
 MOST_ENTRIES: Final = 400
 """Of the table."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Iterator, Sequence
+from typing import cast
 
 import numpy as np
 
@@ -16,12 +17,13 @@ from dmu_hw.drivers.dlpc900.settings import MODELS, ControlSettings, DmdSettings
 from dmu_hw.drivers.dlpc900.table import Table
 from dmu_hw.drivers.dlpc900.usb import open_hid
 from dmu_hw.errors import DeviceError, InputError, Problem
+from dmu_hw.memory import check_frames, check_order
 from dmu_hw.ports import Mount
 
 _HOLD_US = 1_000_000
 """A pattern that is held is shown so long, again and again."""
-_MODE_S = 1.0
-"""Longest wait for another display mode."""
+_PATIENCE_S = 1.0
+"""Longest wait for another display mode, and for the end of a sequence that was stopped."""
 _OLDEST_FIRMWARE = 5
 """Major version from which on the order of the table can be told: DLPU101, "Edit LUT"."""
 
@@ -93,7 +95,7 @@ class Controlled:
 
     def _set_mode(self, link: Link) -> None:
         link.tell(commands.set_mode(commands.ON_THE_FLY))
-        until_s = time.monotonic() + _MODE_S
+        until_s = time.monotonic() + _PATIENCE_S
         while (mode := link.number(Code.MODE)) != commands.ON_THE_FLY:
             if time.monotonic() > until_s:
                 raise DeviceError(self.name, f"USB: display mode is {mode}, told was {commands.ON_THE_FLY}")
@@ -140,11 +142,7 @@ class Controlled:
         link = self._opened()
         self._table = None
         self.stop()
-        if frames.ndim != 3 or frames.shape[1:] != self.shape or frames.dtype != np.bool_ or not len(frames):
-            wants = f"boolean frames (n, {self.shape[0]}, {self.shape[1]})"
-            raise DeviceError(self.name, f"wants {wants}, given {frames.dtype} {frames.shape}")
-        if len(frames) > self.memory_frames:
-            raise DeviceError(self.name, f"has memory for {self.memory_frames} frames, given {len(frames)}")
+        check_frames(self.name, frames, self.shape, self.memory_frames)
         table = Table(len(frames), triggered=self.settings.trigger_in is not None)
         link.tell_all(self._loading(frames, table))
         self._check_status(link)
@@ -182,8 +180,6 @@ class Controlled:
 
     def start(self, order: Sequence[int], period_ms: float | None) -> None:
         link = self._opened()
-        if not order:
-            raise DeviceError(self.name, "a sequence needs at least one frame")
         table = self._holding(order)
         lines, times_us = self._sequence(table, order, period_ms)
         if len(lines) > commands.MOST_IN_ORDER:
@@ -194,9 +190,15 @@ class Controlled:
         link.tell(commands.set_order(lines, len(lines)), commands.start())
 
     def stop(self) -> None:
-        """The controller shows darkness when it is stopped; if its sequencer failed meanwhile, that is said now."""
+        """A controller that is stopped shows darkness (e2e.ti.com, thread 845747). Whether it has, it is asked; and if
+        its sequencer failed meanwhile, that is said now."""
         link = self._opened()
         link.tell(commands.stop())
+        until_s = time.monotonic() + _PATIENCE_S
+        while link.number(Code.MAIN_STATUS) & commands.RUNNING:
+            if time.monotonic() > until_s:
+                raise DeviceError(self.name, "USB: the sequencer still runs though it was told to stop")
+            time.sleep(0.01)
         self._check_status(link)
 
     def shown(self) -> tuple[int, ...] | None:
@@ -205,12 +207,8 @@ class Controlled:
 
     def _holding(self, order: Sequence[int]) -> Table:
         """The table, if all of these frames are in the memory."""
-        table = self._table
-        held = 0 if table is None else table.frames
-        missing = [index for index in order if not 0 <= index < held]
-        if table is None or missing:
-            raise DeviceError(self.name, f"has no frame {missing[0]}: {held} frames are loaded")
-        return table
+        check_order(self.name, order, 0 if self._table is None else self._table.frames)
+        return cast("Table", self._table)
 
     def _sequence(
         self, table: Table, order: Sequence[int], period_ms: float | None

@@ -16,6 +16,7 @@ from dmu_hw.drivers.simulated.history import DARK, MirrorFrame, Shown
 from dmu_hw.drivers.simulated.world import nobody_listens, world_of
 from dmu_hw.errors import DeviceError
 from dmu_hw.files import Fraction, NonNegative, Settings
+from dmu_hw.memory import check_frames, check_order
 from dmu_hw.ports import Mount
 
 
@@ -102,33 +103,25 @@ class Dmd:
         self.stop()
         self._stale = self._memory or self._stale
         self._steps, self._memory = [], []
-        if frames.ndim != 3 or frames.shape[1:] != self.shape or frames.dtype != np.bool_ or not len(frames):
-            raise DeviceError(
-                self.name,
-                f"wants boolean frames (n, {self.shape[0]}, {self.shape[1]}), given {frames.dtype} {frames.shape}",
-            )
-        if len(frames) > self.memory_frames:
-            raise DeviceError(self.name, f"has memory for {self.memory_frames} frames, given {len(frames)}")
+        check_frames(self.name, frames, self.shape, self.memory_frames)
         if self._world.faults.strikes("refused_upload"):
             raise DeviceError(self.name, f"refused the upload of {len(frames)} frames")
         self._world.clock.sleep_ms(self.upload_ms(len(frames)))
         self._memory = [self._mirror_frame(frame) for frame in frames]
 
     def show(self, index: int | None) -> None:
-        frame = None if index is None else self._frame(index)
+        if index is not None:
+            check_order(self.name, [index], len(self._memory))
         self._disarm()
         self._steps = []
-        self._step_at(self._world.clock.now_ms(), frame)
+        self._step_at(self._world.clock.now_ms(), None if index is None else self._memory[index])
 
     def start(self, order: Sequence[int], period_ms: float | None) -> None:
-        if not order:
-            raise DeviceError(self.name, "a sequence needs at least one frame")
+        check_order(self.name, order, len(self._memory))
         if period_ms is not None and not period_ms > self.settle_ms:
             raise DeviceError(
                 self.name, f"cannot step every {period_ms:g} ms: a pattern needs {self.settle_ms:g} ms to stand"
             )
-        for index in order:
-            self._frame(index)
         self._disarm()
         steps = self._wronged(order)
         begin_ms = self._world.clock.now_ms()
@@ -172,11 +165,6 @@ class Dmd:
         if (dark := faults.struck("dark_pattern")) is not None:
             steps[dark.by % len(order)] = _Step(told[dark.by % len(order)], None)
         return steps
-
-    def _frame(self, index: int) -> MirrorFrame:
-        if not 0 <= index < len(self._memory):
-            raise DeviceError(self.name, f"has no frame {index}: {len(self._memory)} frames are loaded")
-        return self._memory[index]
 
     def _disarm(self) -> None:
         """Nothing that was planned happens any more; what has happened stays."""

@@ -21,6 +21,7 @@ from dmu_hw.drivers.vialux import names
 from dmu_hw.drivers.vialux.library import Alp, open_alp
 from dmu_hw.errors import DeviceError
 from dmu_hw.files import FilePath, NonNegative, Settings
+from dmu_hw.memory import check_frames, check_order
 from dmu_hw.ports import Mount
 
 _HOLD_US = 1_000_000
@@ -152,11 +153,7 @@ class Controlled:
 
     def load(self, frames: BoolArray) -> None:
         self.stop()
-        if frames.ndim != 3 or frames.shape[1:] != self.shape or frames.dtype != np.bool_ or not len(frames):
-            wants = f"boolean frames (n, {self.shape[0]}, {self.shape[1]})"
-            raise DeviceError(self.name, f"wants {wants}, given {frames.dtype} {frames.shape}")
-        if len(frames) > self.memory_frames:
-            raise DeviceError(self.name, f"has memory for {self.memory_frames} frames, given {len(frames)}")
+        check_frames(self.name, frames, self.shape, self.memory_frames)
         with self._asking(f"the upload of {len(frames)} frames") as alp:
             if self._memory is not None:
                 memory, self._memory, self._held = self._memory, None, 0
@@ -179,11 +176,11 @@ class Controlled:
         if index is None:
             self.stop()
         else:
+            check_order(self.name, [index], self._held)
             self._run([index], _HOLD_US, loop=True)
 
     def start(self, order: Sequence[int], period_ms: float | None) -> None:
-        if not order:
-            raise DeviceError(self.name, "a sequence needs at least one frame")
+        check_order(self.name, order, self._held)
         if len(order) >= names.MOST_FLUT_ENTRIES:
             most = names.MOST_FLUT_ENTRIES - 1
             raise DeviceError(self.name, f"shows at most {most} frames in a sequence, given {len(order)}")
@@ -201,9 +198,6 @@ class Controlled:
 
     def _run(self, order: Sequence[int], picture_us: int, *, step: int = names.DEFAULT, loop: bool = False) -> None:
         """Frames in turn; those that are not shown for ever end in darkness."""
-        for index in order:
-            if not 0 <= index < self._held:
-                raise DeviceError(self.name, f"has no frame {index}: {self._held} frames are loaded")
         places = [*order] if loop else [*order, self._held]
         table = names.FlutWrite(offset=0, size=len(places))
         table.frames[: len(places)] = places
