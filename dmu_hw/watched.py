@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from dmu_hw.journal import Line, read_journal
+from dmu_hw.journal import RESUMED, Line, read_journal
 from dmu_hw.physics.warp import Warp
 from dmu_hw.plan import Plan
 
@@ -18,21 +19,15 @@ def drifts_of(journal: Path, plan: Plan) -> dict[str, Any]:
     drifts: dict[str, dict[str, Any]] = {}
     courses: dict[str, list[tuple[float, float]]] = {}
     looks = blind = laid_back = 0
-    zero_ms, laid = 0.0, Warp()
-    for line in read_journal(journal):
-        match line["kind"]:
-            case "started":
-                zero_ms = zero_ms or line["zero_ms"]
-            case "look" | "glance":
-                for drift in line["drifts"]:
-                    _count(drifts.setdefault(drift["name"], _none(drift)), drift, line["shot"])
-                    course = courses.setdefault(drift["name"], [])
-                    course.append(((line["at_ms"] - zero_ms) / 1e3, drift["value"]))
+    laid = Warp()
+    for line in _counted(journal):
+        for drift in line["drifts"]:
+            _count(drifts.setdefault(drift["name"], _none(drift)), drift, line["shot"])
+            courses.setdefault(drift["name"], []).append((line["at_s"], drift["value"]))
         if line["kind"] == "look":
             looks, blind = looks + 1, blind + (line["shift_px"] is None)
-            after = _laid(line)
-            laid_back += after not in (laid, Warp())
-            laid = after
+            before, laid = laid, _laid(line)
+            laid_back += laid != before
     x_um, y_um = plan.centre_um
     moved_um = laid.apply(x_um, y_um)
     pixel_um = next(iter(plan.parts.values())).channel.optics.sensor_pixel_um
@@ -44,6 +39,27 @@ def drifts_of(journal: Path, plan: Plan) -> dict[str, Any]:
         "drifts": drifts,
         "over_time": {name: _thinned(course) for name, course in courses.items()},
     }
+
+
+def _counted(journal: Path) -> Iterator[Line]:
+    """Looks and glances of bursts that came to the disk, and those after which the run ended; not those that were lost
+    with their burst and taken again."""
+    zero_ms: float | None = None
+    waiting: dict[int, list[Line]] = {}
+    for line in read_journal(journal):
+        match line["kind"]:
+            case "started":
+                zero_ms = line["zero_ms"] if zero_ms is None else zero_ms
+            case "look" | "glance":
+                at_s = (line["at_ms"] - (zero_ms or 0.0)) / 1e3
+                waiting.setdefault(line["shot"], []).append({**line, "at_s": at_s})
+            case "sealed":
+                for shot in line["shots"]:
+                    yield from waiting.pop(shot, [])
+            case kind if kind == RESUMED:
+                waiting.clear()
+    for lines in waiting.values():
+        yield from lines
 
 
 def _laid(line: Line) -> Warp:
