@@ -12,17 +12,22 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from dmu_hw.errors import InputError, Problem
 from dmu_hw.files import Document, content_hash
 from dmu_hw.orientation import Orientation
 from dmu_hw.physics.optics import Optics, overridden
 from dmu_hw.ports import role_of
+from dmu_hw.powercurve import PowerCurve
 from dmu_hw.rig import Rig, RigFile
 from dmu_hw.routine import Check
 from dmu_hw.store import ALL_CHANNELS, CheckRecord, Key, Result, Store
 
 _USED = ("register", "stage", "sensor", "field", "contrast", "psf", "bleach")
-"""Whose optics are believed, in the order in which they are laid over each other; others only tell people."""
+"""Whose optics are believed, in the order in which they are laid over each other."""
+_HEEDED = (*_USED, "power")
+"""What a run rests on where there is such a result; others only tell people."""
 _AHEAD = timedelta(minutes=10)
 """By so much the clocks of a lab's computers may differ."""
 
@@ -35,6 +40,8 @@ class Belief:
     """In coordinates of the frames that the camera gives."""
     results: Mapping[str, Result]
     """What it rests on, by routine."""
+    curve: PowerCurve | None = None
+    """What comes of the settings of its light, where that was measured."""
     aside: tuple[Problem, ...] = ()
     """What stands against results that nothing rests on: nobody demanded them, and they only tell people."""
 
@@ -91,7 +98,7 @@ class Beliefs:
         there: set[str] = set()
         for name, result, objections in self._latest(channel):
             there.add(name)
-            (problems if name in _USED or name in demanded else aside).extend(objections)
+            (problems if name in _HEEDED or name in demanded else aside).extend(objections)
             if result is not None and not objections:
                 found[name] = result
         for name in demanded:
@@ -148,7 +155,7 @@ class Beliefs:
         for name in (name for name in _USED if name in found):
             record, path = found[name].record, found[name].folder / "result.yaml"
             optics = laid_over(optics, record.optics, record.believed.sensor_pixel_um, path)
-        return Belief(optics, dict(found))
+        return Belief(optics, dict(found), _curve(found["power"]) if "power" in found else None)
 
     def _of_file(self, channel: str) -> Optics:
         return self._orientation.optics(self._rig.file_optics(channel))
@@ -158,6 +165,8 @@ class Beliefs:
         record, path = result.record, result.folder / "result.yaml"
         try:
             laid_over(self._of_file(channel), record.optics, record.believed.sensor_pixel_um, path)
+            if record.key.routine == "power" and record.verdict != "refuse":
+                _curve(result)
         except InputError as error:
             return _advised(error, record.key.routine)
         return []
@@ -189,8 +198,29 @@ def believe(rig: Rig, now: datetime | None = None) -> dict[str, Belief]:
             problems.extend(problem for problem in error.problems if problem not in problems)
     if problems:
         raise InputError(problems)
-    rig.believe({name: belief.optics for name, belief in found.items()})
+    rig.believe({name: belief.optics for name, belief in found.items()}, _curves(rig, found))
     return found
+
+
+def _curve(result: Result) -> PowerCurve:
+    """What a result says of a light; refused if it is no such curve, or not what was stored."""
+    arrays = result.found()
+    try:
+        return PowerCurve(arrays["settings_mw"].astype(np.float64), arrays["delivered_mw"].astype(np.float64))
+    except KeyError as error:
+        raise InputError([Problem(str(result.folder), f"holds no {error}")]) from None
+    except ValueError as error:
+        raise InputError([Problem(str(result.folder), str(error))]) from None
+
+
+def _curves(rig: Rig, beliefs: Mapping[str, Belief]) -> dict[str, PowerCurve]:
+    """By lights. Of channels that share one, the last to be measured says what comes of it."""
+    found = [
+        (belief.results["power"].record.at, rig.channels[name].light, belief.curve)
+        for name, belief in beliefs.items()
+        if belief.curve is not None
+    ]
+    return {light: curve for _, light, curve in sorted(found, key=lambda one: one[0])}
 
 
 def _stretched(optics: Optics, factor: float) -> Optics:

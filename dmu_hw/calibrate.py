@@ -105,6 +105,7 @@ class Calibration:
     def _instrument(self, channel: str, belief: Belief, progress: Progress) -> Instrument:
         chosen = self._rig.channels[channel]
         Wheels(self._rig).select(chosen)
+        self._rig.curves = {} if belief.curve is None else {chosen.light: belief.curve}
         return Instrument(self._rig, chosen, belief.optics, self._guard, progress)
 
     def _put(self, sample: Sample) -> None:

@@ -32,6 +32,7 @@ class Guard:
         self.fault = ""
         """Why no light is lit again by this guard."""
         self._culprit = ""
+        self._rig = rig
         self._lights = rig.lights
         self._sources = {name: Source(name, light.off, light.is_on) for name, light in self._lights.items()}
         self._shutter = rig.shutter
@@ -53,14 +54,17 @@ class Guard:
         self._darken(shutter=True, more_s=_FIRST_S)
 
     @contextmanager
-    def light_on(self, power_mw: float, longest_ms: float, light: str = "light") -> Iterator[None]:
+    def light_on(
+        self, power_mw: float, longest_ms: float, light: str = "light", *, bare: bool = False
+    ) -> Iterator[None]:
         """One light, and no other, for the length of a block, called off after so long on the rig's clock even if the
-        block hangs. The shutter is opened for the first one and stays open until `off`, or an error."""
+        block hangs. The shutter is opened for the first one and stays open until `off`, or an error. `bare`: the light
+        is told that very number, whatever was measured of what comes of it."""
         source, lamp = self._sources[light], self._lights[light]
         self._look(light)
         as_it_should = False
         try:
-            lamp.set_power(power_mw)
+            lamp.set_power(power_mw if bare else self._rig.setting_mw(light, power_mw))
             self._check_others(light)
             self._open_shutter()
             source.dark, self._lit = threading.Event(), light

@@ -65,7 +65,7 @@ class Instrument:
     @property
     def highest_mw(self) -> float:
         """What the rig allows this light."""
-        return min(self.rig.settings.limits.power_mw, self.rig.lights[self.channel.light].max_power_mw)
+        return self.rig.highest_mw(self.channel.light)
 
     @property
     def whole(self) -> Roi:
@@ -161,12 +161,13 @@ class Instrument:
         return self.orientation.turned(frame.pixels).copy()
 
     @contextmanager
-    def lit(self, power_mw: float, longest_ms: float) -> Iterator[None]:
-        """Light for the length of a block; the sample takes it where mirrors are on. Dark mirrors at its end."""
+    def lit(self, power_mw: float, longest_ms: float, *, bare: bool = False) -> Iterator[None]:
+        """Light for the length of a block; the sample takes it where mirrors are on. Dark mirrors at its end. `bare`:
+        the light is told that number, whatever comes of it."""
         Wheels(self.rig).confirm(self.channel)
         began_ms = self.clock.now_ms()
         try:
-            with self.guard.light_on(power_mw, longest_ms, self.channel.light):
+            with self.guard.light_on(power_mw, longest_ms, self.channel.light, bare=bare):
                 yield
                 self.dmd.show(None)
         finally:

@@ -8,11 +8,14 @@ from datetime import datetime
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
+
 from dmu_hw.belief import Belief
 from dmu_hw.dump import dump_yaml
 from dmu_hw.errors import InputError, Problem
 from dmu_hw.files import Settings, parse_yaml, read_text, validate
 from dmu_hw.physics.optics import Optics
+from dmu_hw.powercurve import PowerCurve
 from dmu_hw.rig import Rig
 from dmu_hw.routine import Said
 from dmu_hw.store import Moment
@@ -32,6 +35,13 @@ class Ground(Settings):
     hash: str
 
 
+class KeptCurve(Settings):
+    """What comes of the settings of a light."""
+
+    settings_mw: tuple[float, ...]
+    delivered_mw: tuple[float, ...]
+
+
 class KeptChannel(Settings):
     """What was believed of one channel."""
 
@@ -41,6 +51,8 @@ class KeptChannel(Settings):
     """Empty: what the rig's file says is all."""
     optics: Optics
     """All of it, as it was put together."""
+    light: KeptCurve | None = None
+    """null: what its light is told is what is believed to come of it."""
 
 
 class KeptBelief(Settings):
@@ -61,7 +73,10 @@ class KeptBelief(Settings):
             results=None if calibration is None else str(calibration.results.absolute()),
             channels=tuple(
                 KeptChannel(
-                    channel=name, rests_on=_grounds(beliefs[name]) if name in beliefs else (), optics=channel.optics
+                    channel=name,
+                    rests_on=_grounds(beliefs[name]) if name in beliefs else (),
+                    optics=channel.optics,
+                    light=_kept_curve(rig.curves.get(channel.light)),
                 )
                 for name, channel in rig.channels.items()
             ),
@@ -94,7 +109,19 @@ class KeptBelief(Settings):
         optics = {kept.channel: kept.optics for kept in self.channels}
         if set(optics) != set(rig.channels):
             raise InputError([Problem(str(rig.file.path), "has other channels than the belief that was kept")])
-        rig.believe(optics)
+        lights = {rig.channels[kept.channel].light: kept.light for kept in self.channels}
+        curves = {
+            light: PowerCurve(np.array(kept.settings_mw), np.array(kept.delivered_mw))
+            for light, kept in lights.items()
+            if kept is not None
+        }
+        rig.believe(optics, curves)
+
+
+def _kept_curve(curve: PowerCurve | None) -> KeptCurve | None:
+    if curve is None:
+        return None
+    return KeptCurve(settings_mw=tuple(curve.settings_mw.tolist()), delivered_mw=tuple(curve.delivered_mw.tolist()))
 
 
 def _grounds(belief: Belief) -> tuple[Ground, ...]:

@@ -302,6 +302,14 @@ class Shutter(Device, Blocker, Protocol):
         """Read back from the device, not remembered."""
 
 
+@runtime_checkable
+class Meter(Device, Protocol):
+    """A power meter at the sample, or behind something that takes a known part of the light there."""
+
+    def read_mw(self) -> float:
+        """Power at the sample now, with the mirrors as they stand; DeviceError when it is too much for the meter."""
+
+
 PORTS: dict[str, type] = {
     "dmd": Dmd,
     "camera": Camera,
@@ -310,6 +318,7 @@ PORTS: dict[str, type] = {
     "focus": Focus,
     "filter": Filter,
     "shutter": Shutter,
+    "meter": Meter,
 }
 """Role in the rig YAML → the promise that its driver keeps."""
 SEVERAL = ("light", "filter")

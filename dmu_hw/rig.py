@@ -32,11 +32,13 @@ from dmu_hw.ports import (
     Focus,
     Light,
     MachineClock,
+    Meter,
     Mount,
     Shutter,
     Stage,
     role_of,
 )
+from dmu_hw.powercurve import PowerCurve
 
 _REQUIRED = ("dmd", "camera", "light")
 
@@ -216,6 +218,8 @@ class Rig:
         self.file = file
         self.settings = file.settings
         self.optics = file.optics
+        self.curves: dict[str, PowerCurve] = {}
+        """What comes of the settings of lights, by name, where it was measured; of others, what they are told."""
         self._of_file = {name: channel.optics for name, channel in file.channels.items()}
         self._parts = _built(file)
         problems = list(_misplaced(file, self.filters))
@@ -252,6 +256,10 @@ class Rig:
         return cast("Shutter | None", self._parts.get("shutter"))
 
     @property
+    def meter(self) -> Meter | None:
+        return cast("Meter | None", self._parts.get("meter"))
+
+    @property
     def channels(self) -> dict[str, Channel]:
         """What a protocol may ask for; where the rig names none, one without a name."""
         return self.file.channels
@@ -260,8 +268,24 @@ class Rig:
         """What the rig's file says of a channel, whatever was measured since."""
         return self._of_file[channel]
 
-    def believe(self, optics: Mapping[str, Optics]) -> None:
-        """From now on that is believed of the channels; devices stay as they were built."""
+    def setting_mw(self, light: str, power_mw: float) -> float:
+        """What a light is to be told so that a power arrives at the sample."""
+        if light not in self.curves:
+            return power_mw
+        try:
+            return self.curves[light].setting(power_mw)
+        except ValueError as error:
+            raise DeviceError(light, str(error)) from None
+
+    def highest_mw(self, light: str) -> float:
+        """What the rig allows a light, and what comes of it."""
+        highest_mw = min(self.settings.limits.power_mw, self.lights[light].max_power_mw)
+        return min(highest_mw, self.curves[light].highest_mw) if light in self.curves else highest_mw
+
+    def believe(self, optics: Mapping[str, Optics], curves: Mapping[str, PowerCurve] | None = None) -> None:
+        """From now on that is believed of the channels, and of lights by their names; devices stay as they were
+        built."""
+        self.curves = dict(curves or {})
         channels = {name: replace(channel, optics=optics[name]) for name, channel in self.channels.items()}
         self.file = replace(self.file, channels=channels, optics=next(iter(optics.values())))
         self.optics = self.file.optics

@@ -84,7 +84,7 @@ class Taking:
 
     @property
     def _highest_mw(self) -> float:
-        return min(self.rig.settings.limits.power_mw, self.rig.lights[self.light].max_power_mw)
+        return self.rig.highest_mw(self.light)
 
     def _takes(self, roi: Roi) -> dict[Role, Take]:
         """Frame rate, binning and dose of each kind of burst."""

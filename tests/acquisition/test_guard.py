@@ -48,6 +48,7 @@ class Lamp:
             dmd=SimpleNamespace(stop=lambda: self._block("mirrors")),
             blockers={"shutter": SimpleNamespace(block_light=lambda: self._block("shutter"))},
             clock=MachineClock(),
+            setting_mw=lambda _light, power_mw: power_mw,
             settings=SimpleNamespace(limits=SimpleNamespace(on_time_ms=LONG_MS)),
         )
 

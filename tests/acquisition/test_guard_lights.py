@@ -100,6 +100,7 @@ class Table:
             dmd=SimpleNamespace(stop=lambda: self.log.append("mirrors dark")),
             blockers={**gates, "box": SimpleNamespace(block_light=lambda: self.log.append("gates low"))},
             clock=MachineClock(),
+            setting_mw=lambda _light, power_mw: power_mw,
             settings=SimpleNamespace(limits=SimpleNamespace(on_time_ms=LONG_MS)),
         )
 

@@ -91,6 +91,17 @@ def converter(rng: np.random.Generator) -> Numbers:
     return {"optics": told, "truth": {"sensor": truth}}
 
 
+def output(rng: np.random.Generator) -> Numbers:
+    """What comes of a light's settings: a threshold, another gain, less the more there is. For `changes`, `light`."""
+    saturation_mw = float(math.exp(rng.uniform(math.log(40.0), math.log(1000.0))))
+    truth = {
+        "threshold_mw": float(rng.choice([0.0, rng.uniform(0.2, 5.0)])),
+        "gain": float(rng.uniform(0.5, 1.1)),
+        "saturation_mw": saturation_mw if rng.random() < 0.8 else None,
+    }
+    return {"true": truth}
+
+
 def light(rng: np.random.Generator) -> Numbers:
     """Uneven light, and what mirrors that are off let through."""
     half_um = SENSOR_PX / 2 * PIXEL_UM

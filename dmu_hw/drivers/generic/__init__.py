@@ -2,6 +2,7 @@
 
 from dmu_hw.drivers.generic.filter import Filter
 from dmu_hw.drivers.generic.light import Light
+from dmu_hw.drivers.generic.meter import Meter
 from dmu_hw.drivers.generic.shutter import Shutter
 
-__all__ = ["Filter", "Light", "Shutter"]
+__all__ = ["Filter", "Light", "Meter", "Shutter"]

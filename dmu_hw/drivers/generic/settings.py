@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, Field, model_validator
 
@@ -152,3 +152,16 @@ class ShutterSettings(PortSettings):
     state: Position
     switch_ms: NonNegative = 30.0
     """Until it stands open, or closed, as is to be expected."""
+
+
+class MeterSettings(PortSettings):
+    """A power meter on a serial port."""
+
+    ask: Text
+    """The question for a reading; the answer is a number and nothing else."""
+    unit: Literal["W", "mW", "uW"] = "W"
+    """Of the answer."""
+    transmission: Positive = 1.0
+    """What the meter gets, as a part of what reaches the sample: less than 1 behind a beam splitter."""
+    set_up: tuple[Text, ...] = ()
+    """Commands sent once when it is opened: wavelength, range, averaging."""

@@ -166,6 +166,14 @@ class World:
         self.history.forget_before(stop_ms)
         return pixels
 
+    def power_mw(self, start_ms: float, stop_ms: float) -> float:
+        """Mean power at the sample between two moments, over all that the mirrors light."""
+        leakage, energy = self.truth.mirrors.leakage, 0.0
+        for part in self.history.light(start_ms, stop_ms):
+            on = 0.0 if part.frame is None else float(part.frame.on.mean())
+            energy += part.power_mw * part.duration_ms * (on + leakage * (1 - on))
+        return energy / (stop_ms - start_ms)
+
     def _flickering(self, light: list[Light]) -> list[Light]:
         """The light of an exposure, which is not as bright as that of another."""
         if self.settings.flicker == 0:
