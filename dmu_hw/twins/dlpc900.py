@@ -29,6 +29,7 @@ from dmu_hw.drivers.dlpc900.commands import (
     PIECE_BYTES,
     RUNNING,
     SHORTEST_US,
+    VIDEO,
     Entry,
     head,
 )
@@ -279,6 +280,8 @@ class Controller:
 
     def _start_or_stop(self, data: bytes) -> None:
         (what,) = _unpacked("<B", data)
+        if self._mode == VIDEO:
+            raise Refused(5, "no sequences in video mode")
         if what == 0:
             self.sequencer.stop()
         elif what == 2:

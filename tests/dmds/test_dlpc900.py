@@ -252,6 +252,7 @@ def test_a_command_that_goes_wrong_is_a_device_error_and_the_next_one_may_not(
         lambda: rig.dmd.show(3),
         rig.dmd.stop,
     ):
+        assert controller(rig).wrong[fault] == 0
         controller(rig).wrong[fault] = 1
         with pytest.raises(DeviceError, match=r"^dmd: USB: start stop \(1A24\) was "):
             ask()
@@ -296,6 +297,22 @@ def test_a_sequencer_that_failed_is_said_when_it_is_stopped(rig: Rig) -> None:
     controller(rig).hardware_status = 0b0100_0001
     with pytest.raises(DeviceError, match="dmd: USB: the controller reports: the sequencer aborted"):
         rig.dmd.stop()
+
+
+@pytest.mark.parametrize("mode", [0, 1, 2, 3])
+def test_whatever_the_controller_did_before_it_is_opened_dark(wired: Callable[..., Rig], mode: int) -> None:
+    rig = wired()
+    rig.dmd.load(blocks(2))
+    rig.dmd.show(1)
+    rig.dmd.close()
+    controller(rig)._mode = mode
+    if mode != 0:
+        controller(rig).sequencer.start()
+    rig.dmd.open()
+    assert not controller(rig).sequencer.is_running
+    assert controller(rig)._mode == 3
+    with pytest.raises(DeviceError, match="has no frame 1: 0 frames are loaded"):
+        rig.dmd.show(1)
 
 
 def test_a_pulled_cable_is_said_and_the_driver_can_be_closed_and_opened_again(wired: Callable[..., Rig]) -> None:

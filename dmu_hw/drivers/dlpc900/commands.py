@@ -14,8 +14,8 @@ from typing import Final, Literal
 
 from dmu_hw.drivers.dlpc900.packets import MOST_DATA_BYTES, Code, Command
 
-ON_THE_FLY: Final = 3
-"""The display mode whose images come over USB."""
+VIDEO, ON_THE_FLY = 0, 3
+"""Display modes: what comes on a video input, and images that come over USB."""
 SHORTEST_US: Final = 105
 """Exposure of a binary pattern, and the delay of TRIG_IN_1. A dark time is none or as long: TI's SDK has it so."""
 RUNNING: Final = 2

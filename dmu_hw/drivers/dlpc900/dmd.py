@@ -56,7 +56,8 @@ class Controlled:
         self.close()
         self._link = Link(self.name, self._connect(), self.settings.timeout_ms)
         try:
-            self._link.tell(commands.stop())
+            if self._link.number(Code.MODE) != commands.VIDEO:  # there is nothing to stop in that one
+                self._link.tell(commands.stop())
             self._check_hardware(self._link)
             self._check_status(self._link)
             self._set_mode(self._link)
