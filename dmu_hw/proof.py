@@ -3,7 +3,8 @@
 Where the marker shows pattern t (slot t) it must be what frame t is there. Every other explanation is a rival, and
 their log-likelihoods are compared: slot t shows what frame r is, or the light of none of the frames. A fault is a set
 of such rivals: two patterns swapped, all shifted, the marker never shown. A burst is refuted if a fault explains its
-marker better, and proven if every fault explains it worse.
+marker better, and proven if every fault explains it worse. Where a frame is the same as another but for noise, or as
+dark as others are in between, though all others differ, the marker need say less against it.
 
 What is not known of a pixel is part of its variance: noise, and the model's own errors (drift, bleaching, blur across
 borders), which grow with what there is to see. Frames are noisy too: what they differ by is believed only as far as
@@ -45,6 +46,9 @@ _RISEN, _LEAST_RISEN, _MANY_RISEN = 6.0, 3, 8
 """Sigmas over the darkest frame from which a pixel is lit; how many a frame needs, and has usually."""
 _DARKEST, _BACKGROUND = 0.1, 2.5
 """Part of a field that is taken for background; and by how much that may vary over the field."""
+_ALIKE, _ALIKE_PART, _WORSE = 5.0, 0.3, 3.0
+"""Sigmas by which two frames may differ and still be alike, and part of those of the next two, which must differ by as
+many more; and by how many the marker must fit one of them worse than all other frames, so that it is wrong."""
 _BLEACHED, _BRIGHTENED = 0.12, -0.05
 """Light that a burst may lose, and gain, from its first frame to its last."""
 
@@ -225,12 +229,19 @@ class _Evidence:
     """(slot, rival): by how much the slot's own frame explains it better than the rival's."""
     others: NDArray[np.float64]
     """The same against the light of no frame: something like them, or anything at all; (slot, which)."""
+    blind: NDArray[np.float64]
+    """The same against what does not know where the marker shows which: the darkest of the frames everywhere, the
+    brightest, or either by chance, if the model errs as little as it can; (slot, which)."""
     noise: NDArray[np.float64]
     """Variance that noise alone gives the evidence of each slot."""
     pixels: Codes
     strays: Codes
     risen: Codes
     """Pixels of a slot; those of them that are astray; and all pixels where a frame is brighter than the darkest."""
+    worse: NDArray[np.float64]
+    """By how many sigmas the marker differs from the frame of each slot."""
+    alike: list[int]
+    """Frames that are the same as another, or as the dark, though others are not."""
 
     @classmethod
     def of(cls, scene: _Scene) -> _Evidence:
@@ -254,15 +265,46 @@ class _Evidence:
         table = np.add.reduceat(np.concatenate([fits, unlike]) * telling, scene.starts, axis=1).T.astype(float)
         table = np.diagonal(table)[:, None] - table
         astray = missed**2 * telling > _ASTRAY * variance
-        count = len(rows)
+        count, pixels = len(rows), np.bincount(slot, minlength=len(rows))
+        # light that knows nothing of the slots, if the model errs as little as it can
+        ends = _likelihood(off - believed * (np.stack([_dusk(rows), rows.max(axis=0)]) - mean), spreads[0])
+        chance = np.logaddexp(ends[0], ends[1]) - np.float32(np.log(2))
+        blind = np.add.reduceat(fit[0] - telling * np.stack([*ends, chance]), scene.starts, axis=1).T
+        plainly = off - apart[slot, np.arange(len(slot))]
+        odd = telling * (np.minimum(plainly**2 / (spreads[0] + (1 - believed) * scene.noise), _ASTRAY) - 1)
         return cls(
             table[:, :count],
             table[:, count:],
+            blind.astype(float),
             np.add.reduceat(3 * telling * believed**2 * scene.noise / variance, scene.starts).astype(float),
-            np.bincount(slot, minlength=count),
+            pixels,
             np.bincount(slot[astray], minlength=count),
             (rows[: scene.frames] - rows.min(axis=0) > _RISEN * np.sqrt(scene.noise)).sum(axis=1),
+            np.add.reduceat(odd, scene.starts) / np.sqrt(2.0 * pixels),
+            _alike(rows, scene.noise) if scene.frames > 2 else [],
         )
+
+
+def _dusk(rows: Array) -> Array:
+    """What the darkest quarter of the frames is at each pixel."""
+    quarter = len(rows) // 4
+    return np.asarray(np.partition(rows, quarter, axis=0)[quarter])
+
+
+def _alike(rows: Array, noise: Array) -> list[int]:
+    """The two frames that differ least, and the one that is nearest to the dark, where it can be but noise."""
+    count, pixels = rows.shape
+    apart = (np.concatenate([rows, _dusk(rows)[None]]) - rows.mean(axis=0)) / np.sqrt(2 * noise)
+    products = (apart @ apart.T).astype(float)
+    own = np.diagonal(products)
+    sigmas = (own[:, None] + own - 2 * products - pixels) / np.sqrt(2.0 * pixels)
+    found: list[int] = []
+    for pairs in (np.triu_indices(count, 1), (np.arange(count), np.full(count, count))):
+        least, following = np.argpartition(sigmas[pairs], 1)[:2]
+        near, far = sigmas[pairs][[least, following]]
+        if near < min(_ALIKE + _ALIKE_PART * far, far - _ALIKE):
+            found += [int(frames[least]) for frames in pairs if frames[least] < count]
+    return found
 
 
 def _likelihood(missed: Array, variance: Array) -> Array:
@@ -292,6 +334,9 @@ def _refuting(evidence: _Evidence, names: list[str]) -> list[tuple[float, str]]:
     shifts = [frames[each, (each + by) % count].sum() + doubt for by in range(1, count)]
     plain = frames.sum(axis=0) + doubt
     others = evidence.others.min(axis=1)
+    blind = evidence.blind.sum(axis=0).min() + doubt
+    if len(evidence.risen) == 1:  # alone, it is told from the dark by single slots too
+        blind = min(blind - doubt, evidence.blind[:, 2].min())
     allowed = np.where(_looks_dark(evidence), _STRAYS_DARK, _STRAYS_SHARE) * np.maximum(evidence.pixels, 1)
     strays = -REFUTED * (evidence.strays - _STRAYS) / allowed
     unlike = int(np.argmin(others))
@@ -299,6 +344,7 @@ def _refuting(evidence: _Evidence, names: list[str]) -> list[tuple[float, str]]:
     faults = [
         (min(shifts, default=0.0), "the light of the frames is that of shifted patterns"),
         (plain.min(), f"the light of the marker is that of {names[int(np.argmin(plain))]}"),
+        (blind, "the light of the marker does not lie where it shows some"),
         (others[unlike], f"the light of {names[unlike]} is not what the marker shows"),
         (strays[wrong], f"the light of {names[wrong]} is not what the marker shows"),
         (evidence.others.sum(axis=0).min(), "the light of the frames is not what the marker shows"),
@@ -306,6 +352,11 @@ def _refuting(evidence: _Evidence, names: list[str]) -> list[tuple[float, str]]:
     if count > 1:
         swapped, (one, other) = _swapped(evidence, _REFUTED_SIGMAS)
         faults.append((swapped, f"the light of {names[one]} is that of {names[other]}"))
+    if evidence.alike:
+        usual = np.delete(evidence.worse, evidence.alike).max(initial=0.0)
+        worse = usual - evidence.worse[evidence.alike].max()
+        what = f"{names[evidence.alike[0]]} has the light of another, or none, and not what the marker shows"
+        faults.append((REFUTED / _WORSE * worse, what))
     return [(float(worse), what) for worse, what in faults]
 
 
