@@ -46,7 +46,7 @@ _LEAST_LEAKAGE = 1e-3
 """An error is not judged against less."""
 _SURROUNDINGS = 6.0
 """Of a spot, in its widths."""
-_MOST_SPREAD = 0.1
+_MOST_SPREAD = 0.14
 """Between working mirrors, as a part of what one that is missing lacks."""
 _FAR_PX = 16.0
 """From the edge of a pattern its light has ended but for what is scattered."""
@@ -60,7 +60,7 @@ class ContrastSettings(Settings):
     """Of the light; null: half of what the rig allows."""
     repeats: Count = 4
     """Frames of each kind."""
-    most_frames: Annotated[int, Field(ge=0)] = 256
+    most_frames: Annotated[int, Field(ge=0)] = 400
     """For mirrors one by one; if more were needed, or this is 0, stuck mirrors are not looked for."""
     leakage: Positive = 0.05
     """Warned of beyond; refused beyond ten times that."""
@@ -121,16 +121,16 @@ class Routine:
             return {"width_px": width_px}
         y, x = places_px(optics, instrument.sensor_shape)
         exposure_ms = taking.exposure_ms_of_little(lattices(shape, period, 0, 1)[0])
-        off = taking.mean(none, exposure_ms).astype(np.float64)
+        off = taking.mean(none, exposure_ms)
         alone = np.full(shape, np.nan, dtype=np.float32)
         for first in range(0, period**2, _AT_A_TIME):
             masks = lattices(shape, period, first, min(_AT_A_TIME, period**2 - first))
             frames = instrument.take(masks, power_mw=taking.power_mw, exposure_ms=exposure_ms)
             for mask, frame in zip(masks, frames, strict=True):
-                alone[mask] = read(smoothed(frame - off, good, width_px), y[mask], x[mask])
+                alone[mask] = read(smoothed(frame.astype(np.float64) - off, good, width_px), y[mask], x[mask])
             instrument.progress(first + len(masks), period**2)
-        arrays["alone"] = alone
-        return {"width_px": width_px, "period": period}
+        arrays |= {"alone": alone, "lattice_off": off}
+        return {"width_px": width_px, "period": period, "lattice_ms": exposure_ms}
 
     # ---------------------------------------------------------------- fit
 
@@ -147,9 +147,11 @@ class Routine:
         bright = float(np.percentile(gained[good], 99))
         if bright < _LEAST_MORE * float(np.median(np.abs(off[good]))):
             raise FitError("all mirrors on give no more light than all mirrors off: is an even layer of dye in focus?")
-        found = _stuck(arrays, facts, optics, gained, off, good) if "alone" in arrays else None
+        found = _stuck(arrays, facts, optics, gained, good) if "alone" in arrays else None
         if found is not None:
-            off = off - stuck_light(found, gained, facts["width_px"], optics)
+            stuck = stuck_light(found, gained, facts["width_px"], optics)
+            good &= stuck < 0.5 * float(np.median(off))  # brighter ones may be clipped
+            off = off - stuck
         try:
             stray = stray_light(gained + off, off, good)
         except ValueError as error:
@@ -243,13 +245,12 @@ def _stuck(
     facts: Mapping[str, Any],
     optics: Optics,
     gained: Float64Array,
-    off: Float64Array,
     good: BoolArray,
 ) -> Stuck | None:
     """None: mirrors cannot be told from each other."""
     width_px = float(facts["width_px"])
     y, x = places_px(optics, (gained.shape[0], gained.shape[1]))
-    seen = np.nan_to_num(smoothed(off, good, width_px))
+    seen = np.nan_to_num(smoothed(arrays["lattice_off"] / float(facts["lattice_ms"]), good, width_px))
     rest = seen - _surroundings(seen, width_px)  # what is as bright as they are is leakage and background
     together = read(smoothed(gained, good, width_px), y, x)
     found = stuck_mirrors(arrays["alone"], together, read(rest, y, x), facts["period"], width_px, optics)
