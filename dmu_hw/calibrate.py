@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
@@ -15,7 +15,9 @@ from typing import Any
 from dmu_hw import __version__
 from dmu_hw.belief import Belief, Beliefs, devices_hash, key_of, laid_over
 from dmu_hw.data import Progress
+from dmu_hw.dump import dump_yaml
 from dmu_hw.errors import DeviceError, InputError
+from dmu_hw.files import parse_yaml
 from dmu_hw.guard import Guard
 from dmu_hw.instrument import Instrument
 from dmu_hw.physics.optics import Optics
@@ -161,7 +163,7 @@ def _fitted(measure: Measure, evidence: Evidence, optics: Optics) -> tuple[Findi
         odd = [name for name, value in finding.figures.items() if not math.isfinite(value)]
         if odd:
             return None, f"the fit gave no number for {', '.join(odd)}", ()
-        laid_over(optics, finding.optics, optics.sensor_pixel_um, Path(measure.named))
+        laid_over(optics, _as_stored(finding.optics, measure), optics.sensor_pixel_um, Path(measure.named))
         return finding, "", measure.routine.judge(finding)
     except FitError as error:
         return None, str(error), ()
@@ -170,6 +172,13 @@ def _fitted(measure: Measure, evidence: Evidence, optics: Optics) -> tuple[Findi
     except Exception as error:  # noqa: BLE001 - a routine may come from anybody, and what was measured can be fitted again
         frame = traceback.extract_tb(error.__traceback__)[-1]
         return None, f"the fit broke off at {frame.filename}:{frame.lineno}: {type(error).__name__}: {error}", ()
+
+
+def _as_stored(found: Mapping[str, Any], measure: Measure) -> dict[str, Any]:
+    """What whoever reads a result is told of its optics."""
+    text = dump_yaml({"optics": json.loads(json.dumps(dict(found)))})
+    given: dict[str, Any] = parse_yaml(text, Path(measure.named)).value["optics"]
+    return given
 
 
 def _recorded(check: Check) -> CheckRecord:

@@ -8,6 +8,8 @@ from typing import Any
 import yaml
 
 ROUTINE = '''
+import json
+
 import numpy as np
 
 from dmu_hw.errors import DeviceError
@@ -49,7 +51,7 @@ class Routine:
             raise FitError("nothing fits: dust?")
         frame = evidence.arrays["frames"][0].astype(float)
         level = float(np.median(frame)) + self.settings.more_adu
-        found = self.settings.found or {{"sensor": {{"offset_adu": level}}}}
+        found = json.loads(json.dumps(self.settings.found)) or {{"sensor": {{"offset_adu": level}}}}
         x = np.arange(5.0)
         return Finding(
             found,
