@@ -6,6 +6,8 @@ import errno
 import io
 import json
 import os
+import random
+import re
 import signal
 import sys
 from collections.abc import Callable, Iterator
@@ -13,16 +15,22 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from toys import recipe, toy
 
 from dmu_hw import store as store_module
+from dmu_hw.belief import believe
 from dmu_hw.cli import calibrate as calibrate_module
+from dmu_hw.cli.session import load_instrument
 from dmu_hw.drivers.simulated.light import Light
 from dmu_hw.drivers.simulated.world import World
+from dmu_hw.errors import InputError
+from dmu_hw.files import parse_yaml
 from dmu_hw.hours import read_hours
 from dmu_hw.lock import rig_held
 from dmu_hw.rig import load_rig
-from dmu_hw.store import results_in
+from dmu_hw.store import read_result, results_in
+from tests.cli.test_fuzz import mutate_text, mutate_tree
 
 Dmu = Callable[..., Any]
 Yaml = Callable[..., Path]
@@ -161,8 +169,6 @@ def test_all_that_is_wrong_with_recipe_and_rig_is_said_at_once(dmu: Dmu, tmp_pat
     ],
 )
 def test_what_cannot_be_is_refused(dmu: Dmu, tmp_path: Path, arguments: tuple[str, ...], what: str) -> None:
-    import re
-
     path = recipe(tmp_path, {"routine": "sensor.py"}, {"routine": "field.py"})
     said = dmu("calibrate", path, *arguments)
     assert said.status == 2
@@ -425,3 +431,41 @@ def test_the_schema_of_recipes_is_printed(dmu: Dmu) -> None:
         "steps",
         "results",
     }
+
+
+# ---------------------------------------------------------------- whatever is written
+
+
+@pytest.mark.usefixtures("unlit")
+def test_whatever_stands_in_a_result_is_believed_or_refused(tmp_path: Path, result: Path) -> None:
+    """Broken by the hundred, every other one with a seal that fits, so that nothing else stands in the way."""
+    ends = {"believed": 0, "refused": 0}
+    path = result / "result.yaml"
+    whole = path.read_text()
+    for seed in range(150):
+        chance = random.Random(seed)
+        text = mutate_text(whole, chance) if chance.random() < 0.3 else mutate_tree(yaml.safe_load(whole), chance)
+        path.write_bytes(sealed(text, path).encode("utf-8", "surrogatepass") if seed % 2 else text.encode())
+        unclear: list[str] = []
+        try:
+            believe(load_instrument(tmp_path / "rig.yaml"))
+            read_result(result).check()
+            ends["believed"] += 1
+        except InputError as error:
+            told = [str(problem) for problem in error.problems]
+            unclear = [problem for problem in told if str(tmp_path) not in problem or len(problem) > 2000]
+            ends["refused"] += 1
+        assert unclear == [], text
+    assert min(ends.values()) > 10, "only one kind of end: the mutations are too mild or too wild"
+
+
+def sealed(text: str, path: Path) -> str:
+    """With the seal that belongs to it, where it is YAML at all."""
+    try:
+        document = parse_yaml(text, path)
+    except InputError:
+        return text
+    if not isinstance(document.value, dict):
+        return text
+    seal = store_module._seal(document)
+    return re.sub("(?m)^seal: .*$", f"seal: {seal}", text)

@@ -1,5 +1,5 @@
-"""Protocols and rigs with something broken in them, by the hundred: planned or refused with a message, never lit, never
-another end."""
+"""Protocols, rigs and calibrations with something broken in them, by the hundred: planned or refused with a message,
+never lit, never another end."""
 
 from __future__ import annotations
 
@@ -165,7 +165,7 @@ def fuzz(seeds: range, dmu: Dmu, lab: Path) -> dict[int, int]:
     ends = {0: 0, 2: 0}
     for seed in seeds:
         chance = random.Random(seed)
-        folder = chance.choice(["devices", "protocols"])
+        folder = chance.choice(["devices", "protocols", "calibration"])
         path = chance.choice(shipped(folder))
         text = mutated(path, chance)
         broken = lab / folder / path.name
