@@ -445,7 +445,7 @@ WRONG: dict[str, tuple[dict[str, Any], list[tuple[str, str]]]] = {
         [
             (
                 "devices.laser",
-                "should be 'dmd', 'camera', 'light', 'stage', 'focus', 'filter', 'shutter' or 'meter', or 'light_NAME' or",
+                "should be 'dmd', 'camera', 'light', 'stage', 'focus', 'filter', 'shutter' or 'meter',",
             )
         ],
     ),

@@ -226,6 +226,7 @@ def test_forty_cameras(kind: str, tmp_path: Path, figure: Callable[..., None]) -
     off: list[Errors] = []
     lost = alarms = 0
     for seed in range(40):
+        (tmp_path / str(seed)).mkdir()
         drawn = draw_rig(seed, tmp_path / str(seed), **(hard(seed) if kind == "converter" else {}))
         (outcome,) = measured(drawn, {"routine": "sensor"})
         off.append(errors(drawn, outcome))
