@@ -27,6 +27,8 @@ _BLOCKS = 48
 _ELECTRONS, _BRIGHT = 400.0, 99.5
 """Of a bright pixel: looks bleach too, and many pixels are seen."""
 _DARKS = 6
+_DIM = 20.0
+"""By so much the light of looks may be dimmer, and by so much exposures are to be longer than all beside them."""
 _BEGIN, _FOUND, _STEP = 2.0**-14, 0.9, 0.06
 """The search for a dose that is seen begins with this part of what is allowed, doubles it until this part of the light
 is left, and goes on in steps that take this part of it."""
@@ -77,12 +79,17 @@ class Routine:
         mirrors = np.ones(instrument.mirrors_shape, dtype=bool)
         sensor = instrument.optics.sensor
         part = min(0.3, _ELECTRONS * sensor.gain_adu_per_e / sensor.largest_adu)
+        dim_mw = power_mw / _DIM
         try:
-            exposure_ms = fitting_exposure_ms(instrument, mirrors, power_mw=power_mw, part=part, bright=_BRIGHT)
+            exposure_ms = fitting_exposure_ms(instrument, mirrors, power_mw=dim_mw, part=part, bright=_BRIGHT)
         except NoLightError as error:
             return Evidence({}, {"no_light": str(error)})
+        # the light is on while the camera reads out too: that should be little beside the exposure, and so it is dim
+        beside_ms = instrument.dmd.settle_ms + instrument.camera.readout_ms(instrument.mode(exposure_ms))
+        brighter = float(np.clip(exposure_ms / (_DIM * beside_ms + 1e-9), 1.0, _DIM))
         instrument.load(mirrors[None])
-        return _Fading(instrument, power_mw, instrument.mode(exposure_ms)).evidence(allowed)
+        look = _Look(dim_mw * brighter, instrument.mode(exposure_ms / brighter))
+        return _Fading(instrument, power_mw, look).evidence(allowed)
 
     def fit(self, evidence: Evidence, optics: Optics) -> Finding:
         facts = evidence.facts
@@ -146,18 +153,26 @@ def _power(decay: _Decay) -> dict[str, float]:
     return {"depends_on_power": low / high - 1, "depends_on_power_error": error}
 
 
+@dataclass(frozen=True)
+class _Look:
+    """How the sample is looked at."""
+
+    power_mw: float
+    mode: CameraMode
+
+
 class _Fading:
     """One place, and what it has taken."""
 
-    def __init__(self, instrument: Instrument, power_mw: float, mode: CameraMode) -> None:
+    def __init__(self, instrument: Instrument, power_mw: float, look: _Look) -> None:
         self.instrument = instrument
         self.powers_mw = power_mw, power_mw / _FAINT
-        self.mode = mode
-        self.on_ms = [0.0, 0.0]
-        """With the light on, at either power."""
+        self.look = look
+        self.taken_mw_ms = [0.0, 0.0]
+        """At the high power, and at low ones."""
         self.looks: list[NDArray[np.float32]] = []
-        self.lit_ms: list[tuple[float, float]] = []
-        dark = instrument.dark(mode.exposure_ms, _DARKS)
+        self.before_mw_ms: list[tuple[float, float]] = []
+        dark = instrument.dark(look.mode.exposure_ms, _DARKS)
         self.dark = _blocks(dark.mean(axis=0))
 
     def evidence(self, allowed: float) -> Evidence:
@@ -178,24 +193,28 @@ class _Fading:
             self._look()
             self.instrument.progress(24 + number - len(_COURSE), 24)
         arrays = {"looks": np.stack(self.looks), "dark": self.dark}
-        facts = {"powers_mw": self.powers_mw, "lit_ms": self.lit_ms, "exposure_ms": self.mode.exposure_ms}
-        facts["block_px"] = _side(self.instrument.sensor_shape)
+        facts = {
+            "before_mw_ms": self.before_mw_ms,
+            "look_mw": self.look.power_mw,
+            "exposure_ms": self.look.mode.exposure_ms,
+            "block_px": _side(self.instrument.sensor_shape),
+        }
         return Evidence(arrays, facts)
 
     def _look(self) -> None:
         """One frame; half of its light counts as before it."""
-        instrument = self.instrument
-        instrument.camera.configure(self.mode)
-        before_ms = self.on_ms[0]
-        with instrument.lit(self.powers_mw[0], 4 * self.mode.exposure_ms + 2 * _SLACK_MS):
+        instrument, mode, power_mw = self.instrument, self.look.mode, self.look.power_mw
+        instrument.camera.configure(mode)
+        high, before = self.taken_mw_ms
+        with instrument.lit(power_mw, 4 * mode.exposure_ms + 2 * _SLACK_MS):
             instrument.dmd.show(0)
             began_ms = instrument.clock.now_ms()
             instrument.clock.sleep_ms(instrument.dmd.settle_ms)
-            frame = instrument.snap(self.mode)
+            frame = instrument.snap(mode)
             instrument.dmd.show(None)
-            self.on_ms[0] += instrument.clock.now_ms() - began_ms
+            self.taken_mw_ms[1] += power_mw * (instrument.clock.now_ms() - began_ms)
         self.looks.append(_blocks(frame))
-        self.lit_ms.append(((before_ms + self.on_ms[0]) / 2, self.on_ms[1]))
+        self.before_mw_ms.append((high, (before + self.taken_mw_ms[1]) / 2))
 
     def _give(self, power: int, dose_mj_cm2: float) -> None:
         """Light that nobody looks at, in as many goes as the rig wants."""
@@ -209,13 +228,12 @@ class _Fading:
                 began_ms = instrument.clock.now_ms()
                 instrument.clock.sleep_ms(part_ms)
                 instrument.dmd.show(None)
-                self.on_ms[power] += instrument.clock.now_ms() - began_ms
+                self.taken_mw_ms[power] += power_mw * (instrument.clock.now_ms() - began_ms)
             left_ms -= part_ms
 
     def _given(self) -> float:
         """Dose so far, looks and all."""
-        doses = (self.instrument.optics.dose_mj_cm2(*pair) for pair in zip(self.powers_mw, self.on_ms, strict=True))
-        return sum(doses)
+        return self.instrument.optics.dose_mj_cm2(sum(self.taken_mw_ms), 1.0)
 
     def _left(self) -> float:
         """Part of the light of the bright places."""
@@ -272,14 +290,13 @@ def _seen(evidence: Evidence, optics: Optics) -> _Seen:
             f"{bright.sum()} places shine where the mirrors are believed to send light, expected are many: is a "
             "specimen under the lens, and is `register` still true?"
         )
-    powers_mw, lit_ms = np.array(facts["powers_mw"]), np.array(facts["lit_ms"])
-    doses = lit_ms * optics.dose_mj_cm2(1.0, 1.0) * powers_mw
+    doses = np.array(facts["before_mw_ms"]) * optics.dose_mj_cm2(1.0, 1.0)
     return _Seen((looks - _background_adu(optics, facts))[:, bright], parts[bright], doses)
 
 
 def _background_adu(optics: Optics, facts: Any) -> float:
     """Light of no dye, as believed: it does not fade."""
-    photons = optics.dye.background_photons_per_um2_mw_ms * facts["powers_mw"][0] * facts["exposure_ms"]
+    photons = optics.dye.background_photons_per_um2_mw_ms * facts["look_mw"] * facts["exposure_ms"]
     sensor = optics.sensor
     return float(photons * optics.sensor_pixel_um**2 * sensor.quantum_efficiency * sensor.gain_adu_per_e)
 
