@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
-from dmu_hw.data import Uint16Array
+import numpy as np
+from numpy.typing import NDArray
+
 from dmu_hw.physics.optics import Optics
 from dmu_hw.physics.warp import Pair, Terms, Warp
 from dmu_hw.ports import Camera, Roi, Turning
 
+ScalarT = TypeVar("ScalarT", bound=np.generic)
 _ODD_X, _ODD_Y = (0, 1, 0, 1, 0, 1, 0), (0, 1, 0, 0, 1, 0, 1)
 """Whether a term of a distortion (x², xy, y², x³, x²y, xy², y³) changes its sign with x, and with y."""
 
@@ -34,7 +37,7 @@ class Orientation:
         y = rows - roi.y - roi.height if self.flip_y else roi.y
         return Roi(x, y, roi.width, roi.height)
 
-    def turned(self, pixels: Uint16Array) -> Uint16Array:
+    def turned(self, pixels: NDArray[ScalarT]) -> NDArray[ScalarT]:
         """A view of a frame (…, y, x)."""
         return pixels[..., :: -1 if self.flip_y else 1, :: -1 if self.flip_x else 1]
 
@@ -48,12 +51,13 @@ class Orientation:
         return optics.model_copy(update=changes)
 
     @property
-    def _signs(self) -> Pair:
+    def signs(self) -> Pair:
+        """-1 for x, and for y, if it runs the other way."""
         return -1.0 if self.flip_x else 1.0, -1.0 if self.flip_y else 1.0
 
     def _after(self, warp: Warp) -> Warp:
         """The same map, with the plane that it leads to turned."""
-        sign_x, sign_y = self._signs
+        sign_x, sign_y = self.signs
         (a, b), (c, d) = warp.matrix
         return Warp(
             matrix=((sign_x * a, sign_x * b), (sign_y * c, sign_y * d)),
@@ -64,7 +68,7 @@ class Orientation:
 
     def _before(self, warp: Warp) -> Warp:
         """The same map, with the plane that it leads from turned."""
-        sign_x, sign_y = self._signs
+        sign_x, sign_y = self.signs
         (a, b), (c, d) = warp.matrix
         terms = [sign_x**odd_x * sign_y**odd_y for odd_x, odd_y in zip(_ODD_X, _ODD_Y, strict=True)]
         across, down = (tuple(s * t for s, t in zip(line, terms, strict=True)) for line in warp.distortion)

@@ -68,6 +68,7 @@ class Camera:
         self.sensor_shape = self._world.settings.sensor_shape
         self.flips = (settings.flip_x, settings.flip_y)
         self._orientation = Orientation(*self.flips, self.sensor_shape)
+        self._world.turn(self._orientation)
         true = settings.true
         latency_ms, readout_ms = true.trigger_latency_ms, true.readout_ms
         self._latency_ms = settings.trigger_latency_ms if latency_ms is None else latency_ms

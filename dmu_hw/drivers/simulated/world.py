@@ -16,6 +16,7 @@ from dmu_hw.drivers.simulated.history import History, Light, MirrorFrame, Place
 from dmu_hw.drivers.simulated.settings import DyeSettings, WorldSettings
 from dmu_hw.errors import DeviceError, InputError, Problem
 from dmu_hw.files import Document
+from dmu_hw.orientation import Orientation
 from dmu_hw.physics.optics import Optics, overridden
 from dmu_hw.physics.specimens import Scene
 from dmu_hw.ports import CameraMode, Mount, Roi
@@ -42,8 +43,8 @@ class World:
 
     def __init__(self, settings: WorldSettings, mount: Mount) -> None:
         self.settings = settings
-        self.truth = overridden(mount.optics, settings.truth, mount.document, "truth")
-        self._document = mount.document
+        self._believed, self._document = mount.optics, mount.document
+        self.turn(Orientation(flip_x=False, flip_y=False, sensor_shape=settings.sensor_shape))
         _check_dyes(settings, mount.document)
         self._truths()  # what is wrong with them is said now
         self.clock = WorldClock(realtime=settings.realtime)
@@ -61,6 +62,12 @@ class World:
         self._renderer: Renderer | None = None
         self._slide: str | None = None
         self._slide_doses = {name: DoseMap(pitch_um) for name in settings.slides}
+
+    def turn(self, orientation: Orientation) -> None:
+        """By the camera that hands its frames over so. What is believed is said of frames, and so is the way that the
+        stage goes; truth is the bare chip's."""
+        self.orientation = orientation
+        self.truth = overridden(orientation.optics(self._believed), self.settings.truth, self._document, "truth")
 
     def open(self) -> None:
         """Nothing to connect."""
@@ -146,10 +153,12 @@ class World:
     def point_um(self, place_um: Place, time_ms: float) -> Place:
         """The point of the specimen on the optical axis, and how far it is from focus.
 
-        A stage at (x, y) has the point (x, y) of the specimen on the axis, until drift carries the specimen on.
+        A stage at (x, y) has the point (x, y) of the specimen on the axis, as x and y run in frames, until drift
+        carries the specimen on.
         """
         seconds = time_ms * 1e-3
-        x, y, z = place_um
+        sign_x, sign_y = self.orientation.signs
+        x, y, z = sign_x * place_um[0], sign_y * place_um[1], place_um[2]
         creep_x, creep_y = self.settings.drift_um_s
         sharp_z = self.settings.specimen_z_um + self.settings.focus_drift_um_s * seconds
         return x - creep_x * seconds, y - creep_y * seconds, z - sharp_z
@@ -206,20 +215,21 @@ class World:
         light: str = "light",
         filters: Mapping[str, str] | None = None,
     ) -> Scene:
-        """The specimen itself, unbleached, on the object grid behind a window of the camera: for comparison only.
+        """The specimen itself, unbleached, on the object grid behind a window of frames: for comparison only.
         As it is here and now, or as it was at another place or time; of several dyes, the one that this light and these
         filters show best."""
         mine = max(self.settings.stained.values(), key=lambda dye: dye.shown_by(light, filters or {}))
         fine = self.settings.oversampling
         ratio = self.truth.sensor_ratio
         shape = (roi.height * ratio, roi.width * ratio)
-        x, y = self.settings.axis_to_window_um(roi, self.truth.sensor_pixel_um)
+        x, y = self.settings.axis_to_window_um(self.orientation.window(roi), self.truth.sensor_pixel_um)
         place = self.place_um if xy_um is None else (*xy_um, 0.0)
         point = self.point_um(place, self.clock.now_ms() if time_ms is None else time_ms)
         centre = (point[0] + x, point[1] + y)
         rendered = mine.specimen.scene(centre, (shape[0] * fine, shape[1] * fine), self.truth.object_pixel_um / fine)
         image: Float32Array = rendered.image.reshape(shape[0], fine, shape[1], fine).mean(axis=(1, 3), dtype=np.float32)
-        return Scene(image, rendered.labels[::fine, ::fine])
+        turned = self.orientation.turned
+        return Scene(turned(image).copy(), turned(rendered.labels[::fine, ::fine]).copy())
 
 
 def _check_dyes(settings: WorldSettings, document: Document) -> None:
