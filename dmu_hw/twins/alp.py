@@ -18,7 +18,7 @@ from dmu_hw.drivers.simulated.history import MirrorFrame
 from dmu_hw.drivers.simulated.world import world_of
 from dmu_hw.drivers.vialux import names
 from dmu_hw.drivers.vialux.dmd import BoardSettings, Controlled
-from dmu_hw.drivers.vialux.library import Alp
+from dmu_hw.drivers.vialux.vendor import Alp
 from dmu_hw.ports import Mount
 from dmu_hw.twins.mirrors import Mirrors, mirror_frame
 

@@ -18,7 +18,7 @@ from pydantic import Field
 
 from dmu_hw.data import BoolArray
 from dmu_hw.drivers.vialux import names
-from dmu_hw.drivers.vialux.library import Alp, open_alp
+from dmu_hw.drivers.vialux.vendor import Alp, open_alp
 from dmu_hw.errors import DeviceError
 from dmu_hw.files import FilePath, NonNegative, Settings
 from dmu_hw.memory import check_frames, check_order
@@ -50,7 +50,7 @@ class DmdSettings(BoardSettings):
 
     version: Literal["4.1", "4.2", "4.3", "4.4", "5.0", "5.1"] = "4.3"
     """Of the interface."""
-    library: FilePath | None = None
+    folder: FilePath | None = None
     """Folder of the vendor's library; null: where its installer put it."""
     serial: Annotated[int, Field(ge=1)] | None = None
     """Where several are connected."""
@@ -59,7 +59,7 @@ class DmdSettings(BoardSettings):
 class Controlled:
     """All but how the board is reached."""
 
-    of_frames = ("upload_ms_per_frame", "memory_frames", "library", "serial")
+    of_frames = ("upload_ms_per_frame", "memory_frames", "folder", "serial")
     """Settings that calibrations do not depend on."""
     reads_back = False
 
@@ -233,7 +233,7 @@ class Dmd(Controlled):
     def __init__(self, settings: DmdSettings, mount: Mount) -> None:
         super().__init__(settings, mount)
         self._version = settings.version
-        self._folder: Path | None = settings.library
+        self._folder: Path | None = settings.folder
         self._serial = settings.serial
 
     def _connect(self) -> Alp:

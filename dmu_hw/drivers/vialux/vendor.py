@@ -45,7 +45,7 @@ def open_alp(name: str, version: str, folder: Path | None, serial: int | None) -
             calls = ALP4.ALP4(version=version, libDir=None if folder is None else str(folder))
         except _LOST as error:
             what = f"ViALUX's library ALP-{version} cannot be loaded: {error}"
-            raise DeviceError(name, f"{what}; install it from the disk of the instrument, or say library") from error
+            raise DeviceError(name, f"{what}; install it from the disk of the instrument, or say its folder") from error
         alp = Alp(calls, ALP4.ALPError)
         with alp.failing_as(name, "opening the device"):
             calls.Initialize(serial)
