@@ -80,7 +80,7 @@ def test_the_kind_of_blur_stays_as_it_is_believed(tmp_path: Path) -> None:
 
 
 def test_it_builds_upon_registration(tmp_path: Path) -> None:
-    drawn = draw_rig(5, tmp_path, world=SMALL | {"oversampling": 2})
+    drawn = draw_rig(5, tmp_path, world=SMALL | {"oversampling": 2, "sensor_shape": [256, 256]})
     skipped, _, outcome = measured(
         drawn, {"routine": "psf"}, {"routine": "register"}, {"routine": "psf", "bead_um": BALL_UM}
     )
@@ -100,7 +100,7 @@ REFUSED: dict[str, tuple[dict[str, Any], PsfSettings, str]] = {
     "a dye layer": (
         {"world": WORLD | {"slides": {"beads": {"kind": "layer", "brightness": 0.5}}, "oversampling": 1}},
         BEADS,
-        "sparse beads in focus",
+        "beads under the lens",
     ),
     "a crowd": (
         {"world": WORLD | {"slides": {"beads": {"kind": "beads", "seed": 5, "per_mm2": 150_000.0}}, "oversampling": 1}},
@@ -132,14 +132,17 @@ _OPTICS = Optics.model_validate(
 )
 
 
-def evidence(excitation_px: float, emission_px: float, shift_px: float = 0.0, growth: float = 1.0) -> Evidence:
-    """Twelve beads under stripes of four mirrors at all eight places, without noise."""
+def evidence(
+    excitation_px: float, emission_px: float, shift_px: float = 0.0, growth: float = 1.0, fading: float = 0.0
+) -> Evidence:
+    """Twelve beads under stripes of four mirrors at all eight places, without noise; each frame takes some of their
+    light for ever."""
     rng = np.random.default_rng(3)
     emission, excitation = (GaussianShape(GaussianPsf(sigma_um=0.3 * px), 0.3) for px in (emission_px, excitation_px))
     places = rng.integers(30, 170, (12, 2))
     off = rng.uniform(-0.5, 0.5, (12, 2))
     span = np.arange(-12, 13, dtype=float)
-    stacks = np.zeros((12, 18, 25, 25))
+    stacks = np.zeros((12, 19, 25, 25))
     middle = np.array([199, 199]) / 2
     for bead, (place, (down, across)) in enumerate(zip(places, off, strict=True)):
         spot = emission.point(span[None, :] - across, span[:, None] - down, emission_px, 0.0)
@@ -153,9 +156,11 @@ def evidence(excitation_px: float, emission_px: float, shift_px: float = 0.0, gr
                 edges = [((near + turn + 2) / pitch, (near + turn - 2) / pitch) for turn in (-8, 0, 8)]
                 lit = [excitation.edge(np.array(edge), excitation_px, 0.0) for edge in edges]
                 share.append(float(sum(values[0] - values[1] for values in lit)))
+        dose = np.cumsum([4.0, 2.0, *share[2:], 4.0]) - np.array([2.0, 1.0, *(each / 2 for each in share[2:]), 2.0])
+        share = np.array([*share, 1.0]) * np.exp(-fading * dose)
         stacks[bead] = np.array(share)[:, None, None] * 3000 * spot + 4
     arrays = {"beads": stacks.astype(np.float32), "good": np.ones((12, 25, 25), dtype=bool), "places": places}
-    return Evidence(arrays, {"sensor_shape": [200, 200], "half": 4, "firsts": list(range(8))})
+    return Evidence(arrays, {"sensor_shape": [200, 200], "half": 4, "firsts": list(range(8)), "repeats": 4})
 
 
 @pytest.mark.parametrize("excitation_px", [0.8, 2.0])
@@ -167,9 +172,17 @@ def test_either_width_is_found_whatever_the_other(excitation_px: float, emission
     assert finding.figures["edge_shift_px"] == pytest.approx(0.1 * math.sqrt(2), abs=0.01)
 
 
-def test_beads_that_bleach_are_refused() -> None:
-    with pytest.raises(FitError, match="do they bleach"):
-        Routine(PsfSettings(bead_um=0.0)).fit(evidence(1.0, 1.0, growth=1.2), _OPTICS)
+@pytest.mark.parametrize("fading", [0.01, 0.04])
+def test_beads_may_fade(fading: float) -> None:
+    finding = Routine(PsfSettings(bead_um=0.0)).fit(evidence(0.8, 1.2, fading=fading), _OPTICS)
+    assert finding.figures["excitation_width_px"] == pytest.approx(0.8, rel=0.01)
+    assert finding.figures["emission_width_px"] == pytest.approx(1.2, rel=0.002)
+
+
+@pytest.mark.parametrize("change", [{"growth": 1.2}, {"fading": 0.15}])
+def test_beads_that_are_clipped_or_vanish_are_refused(change: dict[str, float]) -> None:
+    with pytest.raises(FitError, match="less exposure"):
+        Routine(PsfSettings(bead_um=0.0)).fit(evidence(1.0, 1.0, **change), _OPTICS)
 
 
 def test_a_bead_of_some_size_is_reckoned_with() -> None:

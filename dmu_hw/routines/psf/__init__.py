@@ -15,20 +15,19 @@ import numpy as np
 from pydantic import Field
 
 from dmu_hw.data import BoolArray, Uint16Array
-from dmu_hw.exposing import NoLightError, fitting_exposure_ms
+from dmu_hw.exposing import NoLightError
 from dmu_hw.files import Count, Positive, Settings
 from dmu_hw.instrument import Instrument
 from dmu_hw.physics.optics import Optics
 from dmu_hw.routine import Check, Curve, Evidence, Finding, FitError
-from dmu_hw.routines.psf.beads import Bead, fitted_bead, lights, lonely, patches
+from dmu_hw.routines.psf.beads import Bead, fitted_bead, lights, lonely, patches, unbleached
 from dmu_hw.routines.psf.edges import Sharpness, Stripes, places_among_mirrors, sharpness
 from dmu_hw.routines.psf.shapes import Float64Array, Shape, shape_of
+from dmu_hw.routines.psf.trying import bead_exposure_ms
 
-_PART, _BRIGHT = 0.5, 99.9
-_HALVINGS = 12
-_LINEAR = 1.9
-"""The brightest beads that grow by less when the exposure doubles are clipped."""
 _CLIPPED = 0.05
+"""Light that differs more between exposures is clipped."""
+_LEAST_LEFT = 0.3
 _REACH_PX = 10
 _REACH = 6.0
 """In widths that are believed."""
@@ -49,6 +48,8 @@ class PsfSettings(Settings):
     """Diameter of the beads."""
     power_mw: Positive | None = None
     """Of the light; null: half of what the rig allows."""
+    exposure_ms: Positive | None = None
+    """null: found by trying."""
     repeats: Count = 4
     """Frames with all mirrors on and off; of stripes there is one each."""
     least_beads: Count = 3
@@ -75,12 +76,12 @@ class Routine:
     # ---------------------------------------------------------------- measure
 
     def measure(self, instrument: Instrument) -> Evidence:
-        """All mirrors on, off, and on for half as long; stripes. Of the frames the squares round beads are kept."""
+        """All mirrors off, on, on for half as long; stripes; on again. The squares round beads are kept."""
         on = np.ones((1, *instrument.mirrors_shape), dtype=bool)
         power_mw = self.settings.power_mw or instrument.highest_mw / 2
         facts: dict[str, Any] = {"power_mw": power_mw, "sensor_shape": list(instrument.sensor_shape)}
         try:
-            exposure_ms = self._exposure_ms(instrument, on, power_mw)
+            exposure_ms = self.settings.exposure_ms or bead_exposure_ms(instrument, on, power_mw)
         except NoLightError as error:
             return Evidence({}, facts | {"no_light": str(error)})
         repeats = self.settings.repeats
@@ -89,10 +90,8 @@ class Routine:
             return instrument.take(mirrors, power_mw=power_mw, exposure_ms=ms, repeats=times)
 
         off, off_half = _mean(taken(~on, exposure_ms, repeats)), _mean(taken(~on, exposure_ms / 2, repeats))
-        lit, lit_half = (
-            _mean(taken(on, exposure_ms, repeats)) - off,
-            _mean(taken(on, exposure_ms / 2, repeats)) - off_half,
-        )
+        lit = _mean(taken(on, exposure_ms, repeats)) - off
+        lit_half = _mean(taken(on, exposure_ms / 2, repeats)) - off_half
         good = _quiet(off)
         reach_px = self.settings.reach_px or self._reach_px(instrument.optics)
         places = lonely(lit, good, reach_px, self.settings.most_beads)
@@ -104,25 +103,16 @@ class Routine:
             frames = taken(patterns[first : first + _AT_A_TIME], exposure_ms)
             kept += [patches(frame - off, places, reach_px) for frame in frames]
             instrument.progress(first + len(frames), len(patterns))
+        kept.append(patches(_mean(taken(on, exposure_ms, repeats)) - off, places, reach_px))
         arrays = {
             "beads": np.stack(kept, axis=1).astype(np.float32),
             "good": patches(good.astype(np.float64), places, reach_px) > 0,
             "places": places,
         }
-        return Evidence(arrays, facts)
+        return Evidence(arrays, facts | {"repeats": repeats})
 
     def _reach_px(self, optics: Optics) -> int:
         return max(_REACH_PX, math.ceil(_REACH * _emission(optics).width_px))
-
-    def _exposure_ms(self, instrument: Instrument, on: BoolArray, power_mw: float) -> float:
-        """So that the brightest beads are not clipped."""
-        exposure_ms = fitting_exposure_ms(instrument, on[0], power_mw=power_mw, part=_PART, bright=_BRIGHT)
-        for _ in range(_HALVINGS):
-            whole, half = (_brightest(instrument, on, power_mw, ms) for ms in (exposure_ms, exposure_ms / 2))
-            if whole > _LINEAR * half:
-                break
-            exposure_ms /= 2
-        return 0.8 * exposure_ms
 
     # ---------------------------------------------------------------- fit
 
@@ -139,24 +129,27 @@ class Routine:
         alike = [replace(bead, width_px=width_px) for bead in beads]
         each = zip(stacks, good, alike, strict=True)
         light = np.stack([lights(stack, mask, bead, emission, bead_px) for stack, mask, bead in each])
+        light, left = unbleached(light, int(facts["repeats"]))
         growth = float(np.median(light[:, 0] / light[:, 1]))
-        if abs(growth - 1) > _CLIPPED:
+        if abs(growth - 1) > _CLIPPED or left < _LEAST_LEFT:
             raise FitError(
-                f"beads are {growth:.3f} times as bright as half of the exposure tells, 1 ± {_CLIPPED} is allowed: do "
-                "they bleach, is the camera saturated, or is the lamp not steady?"
+                f"beads are {growth:.3f} times as bright as half of the exposure tells, 1 ± {_CLIPPED} is allowed, and "
+                f"{left:.0%} of their light is left at the end, {_LEAST_LEFT:.0%} are needed: less exposure, or others"
             )
         x_px = arrays["places"][used, 1] + np.array([bead.x_px for bead in beads])
         y_px = arrays["places"][used, 0] + np.array([bead.y_px for bead in beads])
         rows, columns = facts["sensor_shape"]
         stripes = Stripes(int(facts["half"]), tuple(facts["firsts"]))
         among, per_px = places_among_mirrors(x_px, y_px, (rows, columns), optics)
-        sharp = sharpness(np.delete(light, 1, axis=1), among, per_px, stripes, excitation, bead_px)
+        sharp = sharpness(
+            np.delete(light, [1, light.shape[1] - 1], axis=1), among, per_px, stripes, excitation, bead_px
+        )
         found = {"excitation": excitation.psf(sharp.width_px), "emission": emission.psf(width_px)}
         brightest = int(np.argmax([bead.light for bead in beads]))
         row = _row(stacks[brightest, 0], beads[brightest], emission, bead_px)
         return Finding(
             optics={name: psf.model_dump(mode="json") for name, psf in found.items()},
-            figures=_figures(beads, sharp, optics.sensor_pixel_um),
+            figures=_figures(beads, sharp, optics.sensor_pixel_um) | {"light_left": left},
             pictures={"the brightest bead": stacks[brightest, 0] / stacks[brightest, 0].max()},
             curves={"the brightest bead along its row": row, "beads near the edges of light": _edges(sharp)},
         )
@@ -216,17 +209,6 @@ def _quiet(off: Float64Array) -> BoolArray:
     far = np.abs(off - np.median(off))
     quiet: BoolArray = far <= _HOT_SIGMAS * max(1.4826 * float(np.median(far)), 1.0)
     return quiet
-
-
-def _brightest(instrument: Instrument, on: BoolArray, power_mw: float, exposure_ms: float) -> float:
-    """Light of the brightest spots; single hot pixels are none."""
-    from scipy.ndimage import median_filter  # noqa: PLC0415 - takes a while to load
-
-    lit, off = (
-        instrument.take(state, power_mw=power_mw, exposure_ms=exposure_ms)[0].astype(np.float64) for state in (on, ~on)
-    )
-    spots = median_filter(lit - off, size=3)
-    return float(np.partition(spots.ravel(), -4)[-4])
 
 
 def _agreeing(widths_px: Float64Array) -> BoolArray:

@@ -110,3 +110,15 @@ def lights(stack: Float64Array, good: BoolArray, bead: Bead, shape: Shape, bead_
     root = 1 / np.sqrt(values + 0.05 * values.max())
     design = np.stack([values, np.ones_like(values)], axis=1) * root[:, None]
     return np.asarray(np.linalg.lstsq(design, (stack[:, good] * root).T, rcond=None)[0][0])
+
+
+def unbleached(light: Float64Array, repeats: int) -> tuple[Float64Array, float]:
+    """Light of beads (bead, all on, half as long, each pattern, all on at the end) as if none of it had bleached them;
+    and what is left at the end. Dose is counted in frames with all mirrors on."""
+    first, last = light[:, 0], light[:, -1]
+    shares = (light[:, 2:-1] / first[:, None]).clip(0, 1)
+    taken = 1.5 * repeats + np.cumsum(shares, axis=1)
+    before = np.full((len(light), 2), [0.5 * repeats, 1.25 * repeats])
+    dose = np.concatenate([before, taken - shares / 2, taken[:, -1:] + 0.5 * repeats], axis=1)
+    rate = np.log((last / first).clip(0.01, 2)) / (dose[:, -1] - dose[:, 0])
+    return light * np.exp(-rate[:, None] * (dose - dose[:, :1])), float(np.median(last / first))
