@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from lightbench import BELIEF, DARK, MARKER, STALE, LightBench, marker_of, stack_of
 
 from dmu_hw.bundle import Bundle
-from dmu_hw.data import PatternStack
+from dmu_hw.data import PatternStack, Uint16Array
 from dmu_hw.marker import Marker, drawn_codes, exchanged
 from dmu_hw.physics.patterns import PatternSet
 from dmu_hw.physics.projection import onto_mirrors
@@ -108,7 +108,11 @@ class Tally:
 
 
 def judged(bench: LightBench, shown: list[int], electrons: float) -> str:
-    *frames, last = bench.burst(shown, electrons)
+    return verdict(bench, bench.burst(shown, electrons), electrons)
+
+
+def verdict(bench: LightBench, burst: list[Uint16Array], electrons: float) -> str:
+    *frames, last = burst
     marker = marker_of(bench.marker.stack, bench.pixels, bench.power_mw(electrons))
     return judge(marker, dict(enumerate(frames)), last).said
 
@@ -139,20 +143,39 @@ def _kind(count: int, scene: int) -> str:
     return "uniform" if count == 1 else ("hadamard", "random", "blocks")[scene % 3]
 
 
-def campaign(cases: list[tuple[int, int, int]], scenes: range, rounds: int, seed: int = 0) -> Tally:
+@dataclass(frozen=True, eq=False)
+class Taken:
+    """A burst in which something went wrong, and a good one of the same scene."""
+
+    bench: LightBench
+    specimen: str | None
+    row: Row
+    electrons: float
+    shown: list[int]
+    faulty: list[Uint16Array]
+    good: list[Uint16Array]
+
+
+def bursts(cases: list[tuple[int, int, int]], scenes: range, rounds: int, seed: int = 0) -> Iterator[Taken]:
     """As many good bursts as faulty ones."""
-    tally = Tally()
     for compression, specimen, bench in benches(cases, scenes, seed):
         stack = bench.marker.stack
         chance = np.random.default_rng([seed, stack.count, stack.camera_pixel])
-        tally.light[stack.count, stack.name] = bench.marker.light(0.0) / float(stack.masks.mean(axis=(1, 2)).sum())
         lights = LIGHT if specimen else {"empty": 400.0}  # then all light is of the background
         for light, electrons in lights.items():
             for fault, shown in (each for _ in range(rounds) for each in faults(stack.count, chance)):
                 row = (fault, stack.count, compression, light)
-                tally.add(row, judged(bench, shown, electrons), bench.told(shown, electrons))
-                good = judged(bench, [*range(stack.count), MARKER], electrons)
-                tally.add(("good", *row[1:]), good)
+                both = [bench.burst(order, electrons) for order in (shown, [*range(stack.count), MARKER])]
+                yield Taken(bench, specimen, row, electrons, shown, *both)
+
+
+def campaign(cases: list[tuple[int, int, int]], scenes: range, rounds: int, seed: int = 0) -> Tally:
+    tally = Tally()
+    for taken in bursts(cases, scenes, rounds, seed):
+        bench, electrons, stack = taken.bench, taken.electrons, taken.bench.marker.stack
+        tally.light[stack.count, stack.name] = bench.marker.light(0.0) / float(stack.masks.mean(axis=(1, 2)).sum())
+        tally.add(taken.row, verdict(bench, taken.faulty, electrons), bench.told(taken.shown, electrons))
+        tally.add(("good", *taken.row[1:]), verdict(bench, taken.good, electrons))
     return tally
 
 
