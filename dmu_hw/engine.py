@@ -139,8 +139,9 @@ class Engine:
                 self._note_lateness(shot, pace.late_ms(shot))
                 loop = shot.time
             pace.wait(shot)
-            self._move(focuser.aim(shot))
-            watcher.before(shot)
+            aimed = focuser.aim(shot)
+            self._move(aimed)
+            watcher.before(aimed)
             self._prepare(self.plan.take_of(shot))
             burst = self._take(taker, shot, following)
             watcher.after(shot, burst)

@@ -32,7 +32,10 @@ _PERIOD_PX, _PERIOD_MIRRORS = 8.0, 6.0
 """Fringes are no finer than so many camera pixels, and mirrors."""
 _CONTRAST = 0.6
 """What lenses in focus leave of the contrast of fringes, at least."""
-_LEAST_TILE_PX = 96
+_TILE_PERIODS = 12
+"""Along a side of what is repeated over the field."""
+_COARSEST = 8.0
+"""Times the finest, however much the lenses blur."""
 _BLOCKS = 4
 """Along a side of the field."""
 _DARK = 3
@@ -90,11 +93,12 @@ class Fringes:
     readings: Readings
 
     @classmethod
-    def of(cls, patterns: PatternStack, optics: Optics, pixel_px: int, readings: Readings) -> Fringes:
+    def of(cls, optics: Optics, pixel_px: int, readings: Readings) -> Fringes:
         """`pixel_px` is the side of the camera's pixels in object pixels."""
-        rows, columns = (side * -(-_LEAST_TILE_PX // side) for side in patterns.tile_px)
-        shape = rows, columns
-        waves = _waves(shape, optics, pixel_px)
+        period_px = _period_px(optics, pixel_px)
+        side = -(-round(_TILE_PERIODS * period_px) // pixel_px) * pixel_px
+        shape = side, side
+        waves = _waves(side, period_px)
         y, x = np.mgrid[: shape[0], : shape[1]] + 0.5
         phases = [(along * x + down * y) - step / STEPS for along, down in waves for step in range(STEPS)]
         masks = np.cos(2 * np.pi * np.array(phases)) > 0
@@ -185,17 +189,22 @@ class Told:
 # ---------------------------------------------------------------- making
 
 
-def _waves(shape: tuple[int, int], optics: Optics, pixel_px: int) -> tuple[Pair, ...]:
-    """Whole numbers of fringes on a tile, so that they go on over the field."""
+def _period_px(optics: Optics, pixel_px: int) -> float:
+    """As fine as camera, mirrors and lenses allow."""
     mirror_um = float(np.sqrt(optics.mirrors.area_um2 / np.prod(optics.mirrors.shape)))
     period_px = max(_PERIOD_PX * pixel_px, _PERIOD_MIRRORS * mirror_um / optics.object_pixel_um)
-    while _left(period_px * optics.object_pixel_um, optics) < _CONTRAST and period_px < min(shape) / 3:
+    coarsest_px = _COARSEST * period_px
+    while _left(period_px * optics.object_pixel_um, optics) < _CONTRAST and period_px < coarsest_px:
         period_px *= 1.1
+    return period_px
+
+
+def _waves(side: int, period_px: float) -> tuple[Pair, ...]:
+    """Whole numbers of fringes on a tile, so that they go on over the field."""
     found = []
     for angle_deg, factor in zip(_ANGLES_DEG, _PERIODS, strict=True):
-        angle, wave = np.deg2rad(angle_deg), 1 / (period_px * factor)
-        along, down = round(wave * np.cos(angle) * shape[1]), round(wave * np.sin(angle) * shape[0])
-        found.append((along / shape[1], down / shape[0]))
+        angle, wave = np.deg2rad(angle_deg), side / (period_px * factor)
+        found.append((round(wave * np.cos(angle)) / side, round(wave * np.sin(angle)) / side))
     return tuple(found)
 
 

@@ -215,7 +215,7 @@ class Taking:
         mode = _mode(rig, exposure_ms, binning, patterns.mode.roi)
         pixel_px = binning * self.optics.sensor_ratio
         readings = Readings.of(self.optics, mode, pixel_px, patterns.power_mw)
-        fringes = Fringes.of(self.stack, self.optics, pixel_px, readings)
+        fringes = Fringes.of(self.optics, pixel_px, readings)
         seen = fringes.stack.masks.mean(axis=(1, 2))
         lit = float(np.sum(seen + (1 - seen) * self.optics.mirrors.leakage))
         take = self._take("patterns", fringes.stack, mode, self._overhead_ms(mode) + exposure_ms, lit)

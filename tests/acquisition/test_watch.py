@@ -25,6 +25,7 @@ from dmu_hw.past import read_past
 from dmu_hw.physics.optics import Optics
 from dmu_hw.physics.patterns import PatternSet
 from dmu_hw.physics.projection import onto_mirrors
+from dmu_hw.physics.warp import Warp
 from dmu_hw.plan import Plan
 from dmu_hw.planner import make_plan
 from dmu_hw.rig import Rig
@@ -43,7 +44,7 @@ DRIFTS: dict[str, dict[str, Any]] = {
     "registration": {MIRRORS: [0.0015, -0.001]},
     "power": {LAMP: -0.0008},
     "bleaching": {DYE: {"dye": {"bleach_dose_mj_cm2": 150_000.0}}},
-    "focus": {FOCUS: 0.003},
+    "focus": {FOCUS: 0.0036},
 }
 """Each is beyond its limit at the end of five minutes, and none of them far."""
 KINDS = ("nuclei", "filaments")
@@ -105,8 +106,10 @@ def test_drifts_are_named_on_many_specimens(
         run, _ = run_plan(tmp_path / f"run{seed}", rig, plan)
         named[", ".join(sorted(beyond(run))) or "nothing"] += 1
     told = "; ".join(f"{what}: {count}" for what, count in named.items())
-    figure("watch", f"named where only {name} drifts, {kind}, 20 runs", told, f"{name}: 20")
-    assert named == {name: 20}
+    figure("watch", f"named where only {name} drifts, {kind}, 20 runs", told, f"{name}, or brightness where it is dim")
+    unsure = named["brightness"] if name in ("power", "bleaching") else 0
+    assert named[name] + unsure == 20
+    assert unsure <= 3, "where the place beside all fields has next to no dye"
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -169,6 +172,13 @@ def test_bleaching_that_is_believed_is_no_drift(small_rig: SmallRig, tmp_path: P
     assert beyond(run) == set()
     lights = [line["light"] for line in lines_of(run, "glance")]
     assert lights[-1] < 0.7 * lights[0]
+
+
+def test_bursts_that_do_not_drift_tell_nothing(small_rig: SmallRig, tmp_path: Path) -> None:
+    rig, plan = planned(small_rig, {f"{WORLD}flicker": 0.002}, 6, time={"loops": 60}, watch={})
+    run, _ = run_plan(tmp_path / "run", rig, plan)
+    assert len(lines_of(run, "glance")) == 60
+    assert beyond(run) == set()
 
 
 # ---------------------------------------------------------------- what is done about it
@@ -325,7 +335,7 @@ def optics() -> Optics:
 @pytest.fixture(scope="module")
 def fringes(optics: Optics) -> tuple[Fringes, Told]:
     readings = Readings(0.5, 100.0, 1.0, 0.0, 0.0, 0.0)
-    found = Fringes.of(PatternSet(set="random", count=4, camera_pixel=8).make(), optics, 1, readings)
+    found = Fringes.of(optics, 1, readings)
     told = found.told(onto_mirrors(found.stack, optics, CORNER_UM), optics, CORNER_UM, (SIDE * 0.5, SIDE * 0.5))
     return found, told
 
@@ -386,6 +396,17 @@ def test_what_tells_nothing_is_not_taken_for_a_shift(fringes: tuple[Fringes, Tol
     frames[:3] = np.roll(frames[:3], 1, axis=0)
     sight = found.read(frames, told, optics, CORNER_UM)
     assert sight.place is None or np.hypot(*sight.place.shift_um) > 5, "frames out of order are no small shift"
+
+
+def test_a_map_that_is_moved_is_what_comes_after_it() -> None:
+    """With its distortion, as calibrations find it."""
+    bent = ((1e-3, 2e-3, -1e-3, 0.0, 3e-3, 0.0, 1e-3), (0.0, 1e-3, 2e-3, -2e-3, 0.0, 1e-3, 0.0))
+    warp = Warp(matrix=((0.4, 0.1), (-0.1, 0.5)), shift=(3.0, -2.0), distortion=bent, radius=50.0)
+    matrix = ((1.01, 0.02), (-0.03, 0.99))
+    x, y = np.meshgrid(np.linspace(-80, 80, 7), np.linspace(-60, 60, 5))
+    before = np.stack(warp.apply(x, y))
+    wanted = np.tensordot(np.array(matrix), before, axes=1) + np.array([0.5, -0.25])[:, None, None]
+    assert np.allclose(warp.moved(matrix, (0.5, -0.25)).apply(x, y), wanted)
 
 
 # ---------------------------------------------------------------- arithmetic of light
