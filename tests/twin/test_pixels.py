@@ -64,6 +64,12 @@ def test_pixel_angle_and_backlash_are_found(seed: int, tmp_path: Path) -> None:
     assert drawn.rig.stage.position_um() == (0.0, 0.0)
 
 
+def test_a_camera_that_turns_its_frames_is_not_taken_for_mirrored(tmp_path: Path) -> None:
+    true = mechanics(3)
+    _, outcome = moved(3, tmp_path, true, world={"sensor_shape": [192, 192]}, camera={"flip_x": True})
+    assert all(error <= 1 for error in errors_of(outcome, true).values())
+
+
 def test_an_ideal_stage_passes(tmp_path: Path) -> None:
     true = {"scale": 1.0, "angle_deg": 0.0, "backlash_um": [0.0, 0.0]}
     _, outcome = moved(2, tmp_path, true, world={"sensor_shape": [192, 192]})
@@ -111,7 +117,7 @@ def test_a_shift_is_found_in_uneven_light_with_dust(shift_px: tuple[float, float
 
     def seen(right: float, down: float) -> np.ndarray:
         places = np.exp(-((x - spots[:, 0, None, None] - right) ** 2 + (y - spots[:, 1, None, None] - down) ** 2) / 18)
-        return 500 * light * places.sum(axis=0) + rng.normal(0, 3, x.shape)
+        return np.asarray(500 * light * places.sum(axis=0) + rng.normal(0, 3, x.shape))
 
     found, alike = Pictures(np.stack([seen(0, 0), seen(*shift_px)])).shift(0, 1, np.zeros(2))
     assert found == pytest.approx(shift_px, abs=0.1)

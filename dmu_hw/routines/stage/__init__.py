@@ -102,6 +102,7 @@ class Routine:
         finally:
             _approach(stage, home_um, step_um)
         facts = {"step_um": step_um, "places_um": places, "from_above": loaded, "exposure_ms": exposure_ms}
+        facts["signs"] = instrument.orientation.signs
         return Evidence({"frames": np.stack(frames), "dark": dark}, facts)
 
     # ---------------------------------------------------------------- fit
@@ -122,7 +123,9 @@ class Routine:
                 f"median is {np.median(alike):.2f}): is there structure in focus, and does the stage move?"
             )
         one, other = np.array(pairs)[good].T
-        found = _Moves(places[other] - places[one], above[other] - above[one], shifts[good])
+        # a stage is wired to go with the frames as the camera gives them
+        signs = np.array(facts["signs"])
+        found = _Moves(places[other] - places[one], above[other] - above[one], shifts[good] * signs)
         return self._finding(found, pictures, float(np.median(alike)), optics)
 
     def _finding(self, found: _Moves, pictures: Pictures, alike: float, optics: Optics) -> Finding:
