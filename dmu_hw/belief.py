@@ -7,7 +7,7 @@ it would have said is then not known. The refusal names the routine to run again
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from dmu_hw.errors import InputError, Problem
 from dmu_hw.files import Document, content_hash
 from dmu_hw.orientation import Orientation
 from dmu_hw.physics.optics import Optics, overridden
+from dmu_hw.pixels import PixelMaps
 from dmu_hw.ports import role_of
 from dmu_hw.powercurve import PowerCurve
 from dmu_hw.rig import Rig, RigFile
@@ -42,6 +43,8 @@ class Belief:
     """What it rests on, by routine."""
     curve: PowerCurve | None = None
     """What comes of the settings of its light, where that was measured."""
+    pixels: PixelMaps | None = None
+    """What was measured of the camera pixel by pixel, in the same coordinates."""
     aside: tuple[Problem, ...] = ()
     """What stands against results that nothing rests on: nobody demanded them, and they only tell people."""
 
@@ -109,7 +112,10 @@ class Beliefs:
         if problems:
             raise InputError(problems)
         belief = self._belief(channel, found)
-        return replace(belief, optics=self._orientation.optics(belief.optics), aside=tuple(aside))
+        flips, pixels = self._orientation, belief.pixels
+        if pixels is not None:
+            pixels = pixels.turned(flip_x=flips.flip_x, flip_y=flips.flip_y)
+        return replace(belief, optics=flips.optics(belief.optics), pixels=pixels, aside=tuple(aside))
 
     def objections(self, key: Key, result: Result) -> Iterator[Problem]:
         """Why a result that lies where those of a key do is not to be used."""
@@ -155,7 +161,8 @@ class Beliefs:
         for name in (name for name in _USED if name in found):
             record, path = found[name].record, found[name].folder / "result.yaml"
             optics = laid_over(optics, record.optics, record.believed.sensor_pixel_um, path)
-        return Belief(optics, dict(found), _curve(found["power"]) if "power" in found else None)
+        curve = _curve(found["power"]) if "power" in found else None
+        return Belief(optics, dict(found), curve, _pixels(found["sensor"]) if "sensor" in found else None)
 
     def _of_file(self, channel: str) -> Optics:
         return self._orientation.optics(self._rig.file_optics(channel))
@@ -167,6 +174,8 @@ class Beliefs:
             laid_over(self._of_file(channel), record.optics, record.believed.sensor_pixel_um, path)
             if record.key.routine == "power" and record.verdict != "refuse":
                 _curve(result)
+            if record.key.routine == "sensor":
+                _pixels(result)
         except InputError as error:
             return _advised(error, record.key.routine)
         return []
@@ -198,8 +207,24 @@ def believe(rig: Rig, now: datetime | None = None) -> dict[str, Belief]:
             problems.extend(problem for problem in error.problems if problem not in problems)
     if problems:
         raise InputError(problems)
-    rig.believe({name: belief.optics for name, belief in found.items()}, _curves(rig, found))
+    pixels = next((belief.pixels for belief in found.values() if belief.pixels is not None), None)
+    rig.believe({name: belief.optics for name, belief in found.items()}, _curves(rig, found), pixels)
     return found
+
+
+def _pixels(result: Result) -> PixelMaps | None:
+    """What a result says of the camera pixel by pixel, if it does; refused if it is damaged, or of another chip."""
+    arrays = result.found()
+    if not {field.name for field in fields(PixelMaps)} <= arrays.keys():
+        return None
+    try:
+        maps = PixelMaps.of(arrays)
+    except ValueError as error:
+        raise InputError([Problem(str(result.folder), str(error))]) from None
+    if maps.bad.shape != result.record.sensor_shape:
+        what = f"has maps of {maps.bad.shape} pixels, the chip has {result.record.sensor_shape}"
+        raise InputError([Problem(str(result.folder), what)])
+    return maps
 
 
 def _curve(result: Result) -> PowerCurve:

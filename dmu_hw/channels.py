@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from pydantic import Field
@@ -11,6 +11,7 @@ from pydantic import Field
 from dmu_hw.errors import InputError, Problem
 from dmu_hw.files import Document, Settings
 from dmu_hw.physics.optics import Optics, overridden
+from dmu_hw.pixels import PixelMaps
 from dmu_hw.ports import role_of
 
 _SHARED = ("object_pixel_um", "sensor_pixel_um")
@@ -40,6 +41,8 @@ class Channel:
     """Device → position."""
     optics: Optics
     """What is believed of this channel."""
+    pixels: PixelMaps | None = field(default=None, compare=False, repr=False)
+    """What was measured of the camera pixel by pixel, as its frames show it; None: all pixels are believed alike."""
 
     def as_json(self) -> dict[str, Any]:
         """What it is on its rig."""

@@ -15,6 +15,7 @@ from dmu_hw.dump import dump_yaml
 from dmu_hw.errors import InputError, Problem
 from dmu_hw.files import Settings, parse_yaml, read_text, validate
 from dmu_hw.physics.optics import Optics
+from dmu_hw.pixels import PixelMaps
 from dmu_hw.powercurve import PowerCurve
 from dmu_hw.rig import Rig
 from dmu_hw.routine import Said
@@ -62,6 +63,8 @@ class KeptBelief(Settings):
     results: str | None
     """Folder of results; null: the rig names none."""
     channels: tuple[KeptChannel, ...]
+    pixels: str | None = None
+    """Hash of the maps of the camera's pixels, which lie beside it; null: all pixels are believed alike."""
     aside: tuple[str, ...] = ()
     """What stands against results that nothing rests on."""
 
@@ -80,6 +83,7 @@ class KeptBelief(Settings):
                 )
                 for name, channel in rig.channels.items()
             ),
+            pixels=None if rig.pixels is None else rig.pixels.hash,
             aside=tuple(dict.fromkeys(str(problem) for belief in beliefs.values() for problem in belief.aside)),
         )
 
@@ -104,8 +108,10 @@ class KeptBelief(Settings):
     def text(self) -> str:
         return dump_yaml(self.model_dump(mode="json"))
 
-    def told_to(self, rig: Rig) -> None:
-        """Let a rig believe just that."""
+    def told_to(self, rig: Rig, pixels: PixelMaps | None = None) -> None:
+        """Let a rig believe just that; the maps of pixels are those that lie beside it."""
+        if (None if pixels is None else pixels.hash) != self.pixels:
+            raise InputError([Problem(str(rig.file.path), "the maps of pixels are not those that were believed")])
         optics = {kept.channel: kept.optics for kept in self.channels}
         if set(optics) != set(rig.channels):
             raise InputError([Problem(str(rig.file.path), "has other channels than the belief that was kept")])
@@ -115,7 +121,7 @@ class KeptBelief(Settings):
             for light, kept in lights.items()
             if kept is not None
         }
-        rig.believe(optics, curves)
+        rig.believe(optics, curves, pixels)
 
 
 def _kept_curve(curve: PowerCurve | None) -> KeptCurve | None:

@@ -20,6 +20,7 @@ from dmu_hw.omezarr import Image, Labels, Store
 from dmu_hw.physics.forward import Forward
 from dmu_hw.physics.optics import Optics
 from dmu_hw.physics.sensor import SensorModel
+from dmu_hw.pixels import PixelMaps
 from dmu_hw.segmenter.model import Segmenter
 
 _SEGMENTER, _CORRECTION = "segmenter.", "correction."
@@ -59,6 +60,8 @@ class Window:
     """Centre of the field, seen from the optical axis."""
     power_mw: float
     exposure_ms: float
+    pixels: PixelMaps | None = None
+    """Of the pixels of its frames, where they were measured."""
 
 
 class Calibrated:
@@ -69,10 +72,22 @@ class Calibrated:
         self.window = window
         self.forward = Forward(optics, window.field_px, camera_pixel, centre_um=window.centre_um, device=device)
         self.sensor = SensorModel.at(optics.sensor, camera_pixel // optics.sensor_ratio)
+        self.bad: Tensor | None = None
+        if window.pixels is not None:
+            maps = window.pixels
+            offset_adu, response, dark = (
+                torch.from_numpy(np.ascontiguousarray(values)).to(self.forward.device)
+                for values in (maps.offset_adu, maps.response, maps.dark_e_per_ms)
+            )
+            dark_e = dark * window.exposure_ms
+            self.sensor = replace(self.sensor, offset_adu=offset_adu, response=response, dark_e=dark_e)
+            self.bad = torch.from_numpy(maps.bad.copy()).to(self.forward.device)
 
     def signal(self, frames: Uint16Array) -> Tensor:
         """Frames (pattern, y, x) in units of object pixels of brightness 1 in full light, background taken off."""
         photons = self.sensor.to_photons(torch.from_numpy(frames.astype(np.float32)).to(self.forward.device))
+        if self.bad is not None:
+            photons = _mended(photons, self.bad)
         power_mw, exposure_ms = self.window.power_mw, self.window.exposure_ms
         dark, one = (self.forward.photons(torch.tensor(value), power_mw, exposure_ms) for value in (0.0, 1.0))
         return (photons - dark) / (one - dark)
@@ -81,6 +96,20 @@ class Calibrated:
         """An image with the uneven light divided out."""
         even: Float32Array = (image / self.forward.profile).cpu().numpy()
         return even
+
+
+def _mended(frames: Tensor, bad: Tensor) -> Tensor:
+    """Frames (pattern, y, x) with bad pixels as their neighbours are on average; where there are many, from the border
+    inwards."""
+    good, seen = (~bad)[None, None].to(frames.dtype), frames[:, None]
+    around = torch.ones(1, 1, 3, 3, dtype=frames.dtype, device=frames.device)
+    while not good.all() and good.any():
+        weight = functional.conv2d(good, around, padding=1)
+        mean = functional.conv2d(seen * good, around, padding=1) / weight.clamp(min=1)
+        reached = (good == 0) & (weight > 0)
+        seen = torch.where(reached, mean, seen)
+        good = torch.where(reached, torch.ones_like(good), good)
+    return seen[:, 0]
 
 
 @dataclass(frozen=True)

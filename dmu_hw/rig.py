@@ -20,6 +20,7 @@ from dmu_hw.errors import DeviceError, InputError, Problem
 from dmu_hw.files import NAME_PATTERN, Document, FilePath, Name, Positive, Settings, parse_yaml, read_text, validate
 from dmu_hw.guardian import Charge, GuardedLight
 from dmu_hw.physics.optics import Optics
+from dmu_hw.pixels import PixelMaps
 from dmu_hw.ports import (
     PORTS,
     SEVERAL,
@@ -264,6 +265,11 @@ class Rig:
         """What a protocol may ask for; where the rig names none, one without a name."""
         return self.file.channels
 
+    @property
+    def pixels(self) -> PixelMaps | None:
+        """What is believed of the camera pixel by pixel, the same in all channels."""
+        return next(iter(self.channels.values())).pixels
+
     def file_optics(self, channel: str) -> Optics:
         """What the rig's file says of a channel, whatever was measured since."""
         return self._of_file[channel]
@@ -282,11 +288,18 @@ class Rig:
         highest_mw = min(self.settings.limits.power_mw, self.lights[light].max_power_mw)
         return min(highest_mw, self.curves[light].highest_mw) if light in self.curves else highest_mw
 
-    def believe(self, optics: Mapping[str, Optics], curves: Mapping[str, PowerCurve] | None = None) -> None:
-        """From now on that is believed of the channels, and of lights by their names; devices stay as they were
-        built."""
+    def believe(
+        self,
+        optics: Mapping[str, Optics],
+        curves: Mapping[str, PowerCurve] | None = None,
+        pixels: PixelMaps | None = None,
+    ) -> None:
+        """From now on that is believed of the channels, of lights by their names, and of the pixels in frames; devices
+        stay as they were built."""
         self.curves = dict(curves or {})
-        channels = {name: replace(channel, optics=optics[name]) for name, channel in self.channels.items()}
+        channels = {
+            name: replace(channel, optics=optics[name], pixels=pixels) for name, channel in self.channels.items()
+        }
         self.file = replace(self.file, channels=channels, optics=next(iter(optics.values())))
         self.optics = self.file.optics
 

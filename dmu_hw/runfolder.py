@@ -43,6 +43,11 @@ class RunFolder:
         return self.path / "calibration.yaml"
 
     @property
+    def pixels(self) -> Path:
+        """Maps of the camera's pixels, if there were any."""
+        return self.path / "pixels.safetensors"
+
+    @property
     def sources(self) -> Path:
         """Copies of the files that the protocol says where and when with, if it names any."""
         return self.path / "sources"

@@ -113,6 +113,8 @@ def _write_settings(run: RunFolder, session: Session, bundles: Mapping[str, Bund
     write_whole(run.rig, session.rig.file.text.encode())
     believed = session.belief.text()
     write_whole(run.calibration, believed.encode())
+    if session.rig.pixels is not None:
+        write_whole(run.pixels, session.rig.pixels.packed())
     session.sources.save(run.sources, write_whole)
     for name, bundle in bundles.items():
         bundle.save(run.bundle_of(name))

@@ -18,9 +18,10 @@ from dmu_hw.choosing import Chooser, chooser_of
 from dmu_hw.cli.output import origin
 from dmu_hw.data import PatternStack
 from dmu_hw.errors import DeviceError, DmuError, InputError, Problem
-from dmu_hw.files import Document, Loc, Settings, parse_yaml, read_text, validate
+from dmu_hw.files import Document, Loc, Settings, file_hash, parse_yaml, read_text, validate
 from dmu_hw.kept import KeptBelief, read_kept
 from dmu_hw.physics.patterns import PatternSet
+from dmu_hw.pixels import PixelMaps
 from dmu_hw.plan import Plan
 from dmu_hw.planner import plan_channels
 from dmu_hw.protocol import AnyProtocol, BundleFile, Protocol, read_protocol
@@ -306,8 +307,17 @@ def _as_it_believed(kept: Kept) -> tuple[Rig, KeptBelief]:
     """A run ends with the belief that it was begun with, whatever was measured since."""
     rig = load_instrument(kept.rig_path, kept.rig)
     if kept.belief is not None:
-        kept.belief.told_to(rig)
+        kept.belief.told_to(rig, _kept_pixels(kept.run, kept.belief))
     return rig, kept.belief or KeptBelief.of(rig, {})
+
+
+def _kept_pixels(run: RunFolder, belief: KeptBelief) -> PixelMaps | None:
+    if belief.pixels is None:
+        return None
+    if not run.pixels.is_file() or file_hash(run.pixels) != belief.pixels:
+        what = "is not what was believed of the camera's pixels when the run began: missing, or changed since"
+        raise InputError([Problem(str(run.pixels), what)])
+    return PixelMaps.unpacked(run.pixels.read_bytes())
 
 
 def load_bundle(path: Path) -> Bundle:

@@ -9,5 +9,8 @@ from dmu_hw.reconstruct import Window
 
 def window_of(plan: Plan, role: Role) -> Window:
     """How a plan looks at the sample in one of its roles."""
-    take = plan.takes[role]
-    return Window(plan.optics, plan.protocol.field_px, plan.centre_um, take.power_mw, take.mode.exposure_ms)
+    take, maps = plan.takes[role], plan.part.channel.pixels
+    roi = take.mode.roi
+    rows, columns = slice(roi.y, roi.y + roi.height), slice(roi.x, roi.x + roi.width)
+    pixels = None if maps is None else maps.seen(rows, columns, take.mode.binning)
+    return Window(plan.optics, plan.protocol.field_px, plan.centre_um, take.power_mw, take.mode.exposure_ms, pixels)
