@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import math
+import re
 import sys
 import threading
 import time
@@ -18,6 +21,7 @@ _QUIET_S = 0.02
 _MOST_BYTES = 1000
 """More than that is no reply."""
 _SHOWN_BYTES = 60
+_ANY, _NONE = re.compile(rb".*", re.DOTALL), re.compile(rb"(?!)")
 
 if sys.platform == "win32":
     _LOST: tuple[type[Exception], ...] = (OSError,)
@@ -71,12 +75,33 @@ class Line:
     def send(self, command: str) -> None:
         """For what is not answered."""
         with self._turn:
-            self._exchange(command, answered=False)
+            self._exchange(command, None)
+
+    def hail(self, command: str) -> None:
+        """For what may be answered in whatever words, or not at all, since nobody knows yet how the device is set."""
+        with self._turn, contextlib.suppress(DeviceTimeout):
+            self._exchange(command, _NONE)
 
     def ask(self, command: str) -> str:
         """The next line that comes after a command."""
         with self._turn:
-            return self._exchange(command, answered=True)
+            return self._exchange(command, _ANY)[0]
+
+    def lines(self, command: str, last: str) -> tuple[str, ...]:
+        """All lines that come after a command, the last of which is the first that this regular expression matches as
+        a whole."""
+        with self._turn:
+            return self._exchange(command, re.compile(last.encode("ascii")))
+
+    def number(self, command: str, reply: str) -> float:
+        """What a reply says, if it is a number."""
+        try:
+            found = float(reply)
+        except ValueError:
+            found = math.nan
+        if not math.isfinite(found):
+            raise self.odd(command, reply, ("a number",))
+        return found
 
     def tell(self, command: str, acknowledged_by: str | None) -> None:
         """A command that is no question; the reply, where there is one, must be that."""
@@ -92,26 +117,26 @@ class Line:
         allowed = " or ".join(map(repr, wanted))
         return DeviceError(self.name, f"{self.port}: {command!r} was answered by {reply!r}, not {allowed}")
 
-    def _exchange(self, command: str, *, answered: bool) -> str:
+    def _exchange(self, command: str, last: re.Pattern[bytes] | None) -> tuple[str, ...]:
+        """What comes up to a line that is like `last`; None: nothing is awaited."""
         if self._serial is None:
             raise DeviceError(self.name, f"{self.port} is not open, and {command!r} was to be sent")
         try:
             self._drain(self._serial)
             self._serial.write(command.encode("ascii") + self.line_end)
-            reply = self._reply(self._serial) if answered else self.line_end
+            raw, found = (b"", True) if last is None else self._reply(self._serial, last)
         except serial.SerialTimeoutException as error:
             raise DeviceTimeout(self.name, f"{self.port}: {command!r} could not be sent: {error}") from error
         except _LOST as error:
             raise DeviceError(self.name, f"{self.port} is gone: {command!r} failed: {error}") from error
-        if not reply.endswith(self.line_end):
-            got = f"only {_shown(reply)} came" if reply else "nothing came"
-            within = f"within {self.timeout_ms:g} ms" if len(reply) < _MOST_BYTES else "without an end"
+        if not found:
+            got = f"only {_shown(raw)} came" if raw else "nothing came"
+            within = f"within {self.timeout_ms:g} ms" if len(raw) < _MOST_BYTES else "without an end"
             raise DeviceTimeout(self.name, f"{self.port}: {command!r} was not answered {within}: {got}")
-        text = reply.removesuffix(self.line_end)
         try:
-            said = text.decode("ascii").strip()
+            said = tuple(line.decode("ascii").strip() for line in raw.split(self.line_end))
         except UnicodeDecodeError:
-            raise DeviceError(self.name, f"{self.port}: {command!r} was answered by noise: {_shown(text)}") from None
+            raise DeviceError(self.name, f"{self.port}: {command!r} was answered by noise: {_shown(raw)}") from None
         self._doubtful = False
         return said
 
@@ -125,14 +150,17 @@ class Line:
             if line.read(max(1, line.in_waiting)):
                 quiet_s = time.monotonic() + pause_s
 
-    def _reply(self, line: serial.Serial) -> bytes:
-        """What comes until the end of a line, or until it is too late or too much."""
+    def _reply(self, line: serial.Serial, last: re.Pattern[bytes]) -> tuple[bytes, bool]:
+        """What comes until the end of the last line, or until it is too late or too much, and which of the two."""
         deadline_s = time.monotonic() + self.timeout_ms / 1e3
-        reply = b""
-        while not reply.endswith(self.line_end) and len(reply) < _MOST_BYTES and time.monotonic() < deadline_s:
+        reply, begins = b"", 0
+        while len(reply) < _MOST_BYTES and time.monotonic() < deadline_s:
             reply += line.read(1 if not line.in_waiting else min(line.in_waiting, _MOST_BYTES))
-        first, end, _ = reply.partition(self.line_end)
-        return first + end
+            while (ends := reply.find(self.line_end, begins)) >= 0:
+                if last.fullmatch(reply[begins:ends].strip()):
+                    return reply[:ends], True
+                begins = ends + len(self.line_end)
+        return reply, False
 
 
 def _shown(raw: bytes) -> str:

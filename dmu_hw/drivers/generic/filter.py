@@ -5,9 +5,9 @@ from __future__ import annotations
 import itertools
 import time
 
-from dmu_hw.drivers.generic.line import Line
 from dmu_hw.drivers.generic.settings import FilterSettings
 from dmu_hw.errors import DeviceError, DeviceTimeout
+from dmu_hw.lines import Line
 from dmu_hw.ports import Mount
 
 _ASK_AGAIN_S = 0.01

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import math
-
-from dmu_hw.drivers.generic.line import Line
 from dmu_hw.drivers.generic.settings import MeterSettings
+from dmu_hw.lines import Line
 from dmu_hw.ports import Mount
 
 _MW = {"W": 1e3, "mW": 1.0, "uW": 1e-3}
@@ -31,11 +29,5 @@ class Meter:
         self._line.close()
 
     def read_mw(self) -> float:
-        reply = self._line.ask(self.settings.ask)
-        try:
-            reading = float(reply)
-        except ValueError:
-            reading = math.nan
-        if not math.isfinite(reading):
-            raise self._line.odd(self.settings.ask, reply, ("a number",))
+        reading = self._line.number(self.settings.ask, self._line.ask(self.settings.ask))
         return reading * _MW[self.settings.unit] / self.settings.transmission

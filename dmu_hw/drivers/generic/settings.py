@@ -7,7 +7,8 @@ from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, Field, model_validator
 
-from dmu_hw.files import Count, NonNegative, Positive, Settings
+from dmu_hw.files import NonNegative, Positive, Settings
+from dmu_hw.lines import Port, Source
 
 _POWER = re.compile(r"\{(?:power_w|power_mw|percent)(?::[0-9]?(?:\.[0-9])?[fge])?\}")
 _PRINTABLE = r"^[ -~]{1,200}$"
@@ -62,28 +63,19 @@ class Interlock(Settings):
         return self
 
 
-class PortSettings(Settings):
-    """A serial port, and what is said on it whatever the device."""
+class PortSettings(Port):
+    """What is said on a serial port whatever the device."""
 
-    port: Annotated[str, Field(min_length=1)]
-    """/dev/ttyUSB0, COM3, …"""
-    baud_rate: Count = 115_200
     line_end: Annotated[str, Field(pattern=r"^[\r\n]{1,2}$")] = "\r\n"
-    timeout_ms: Annotated[float, Field(gt=0, le=2000)] = 100.0
-    """Longest wait for a reply."""
     set_up: tuple[Text, ...] = ()
     """Commands sent once when it is opened."""
     acknowledged_by: Text | None = None
     """The reply to every command that is no question, if there is one."""
 
 
-class LightSettings(PortSettings):
+class LightSettings(PortSettings, Source):
     """A light on a serial port."""
 
-    max_power_mw: Positive
-    """Highest power at the sample with all mirrors on."""
-    transmission: Annotated[float, Field(gt=0, le=1)] = 1.0
-    """Part of the source's own power that arrives at the sample with all mirrors on."""
     set_on: Text
     set_off: Text
     set_power: PowerText

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import time
 
-from dmu_hw.drivers.generic.line import Line
 from dmu_hw.drivers.generic.settings import ShutterSettings
 from dmu_hw.errors import DeviceError, DeviceTimeout
+from dmu_hw.lines import Line
 from dmu_hw.ports import Mount
 
 _ASK_AGAIN_S = 0.005
