@@ -94,7 +94,8 @@ def _measure(document: Document, place: int, step: dict[str, Any]) -> Measure:
     named = step["routine"]
     found = routine_of(named, document, document.where(("steps", place, "routine")))
     inner = document.inside(("steps", place), without=("routine", "valid_days"))
-    settings = validate(inner, found.Settings)
+    whole = Document(inner.value, inner.lines, inner.path.absolute(), inner.root)
+    settings = validate(whole, found.Settings)  # its paths are kept with the result, wherever that is read
     build: Any = found
     name = Path(named).stem if named.endswith(".py") else named.rpartition(".")[2]
     if not re.fullmatch(NAME_PATTERN, name):

@@ -10,6 +10,8 @@ from typing import Any
 import pytest
 from program import ended
 
+from dmu_hw import plugin
+from dmu_hw.cli.calibrate import open_job
 from dmu_hw.cli.check import schema_of
 from dmu_hw.cli.compare import read_contest
 from dmu_hw.cli.learn import read_course
@@ -19,10 +21,11 @@ from dmu_hw.drivers.simulated.light import Light
 from dmu_hw.files import parse_yaml, read_text
 from dmu_hw.pool import Record
 from dmu_hw.pool.jobs import keep
+from dmu_hw.recipe import load_recipe
 from dmu_hw.rig import Rig, load_rig
 
 ROOT = Path(__file__).parents[2]
-YAMLS = sorted(path for folder in ("devices", "protocols") for path in (ROOT / folder).rglob("*.yaml"))
+YAMLS = sorted(path for folder in ("devices", "calibration", "protocols") for path in (ROOT / folder).rglob("*.yaml"))
 FILES = {str(path.relative_to(ROOT)): path for path in YAMLS}
 
 
@@ -35,13 +38,15 @@ LESSONS = {name: path for name, path in FILES.items() if kind(path) == "train"}
 SWEEPS = {name: path for name, path in FILES.items() if kind(path) == "sweep"}
 CONTESTS = {name: path for name, path in FILES.items() if kind(path) == "compare"}
 RIGS = {name: path for name, path in FILES.items() if kind(path) == "rig"}
+RECIPES = {name: path for name, path in FILES.items() if kind(path) == "calibration"}
 
 
 def test_there_are_some() -> None:
     assert "protocols/quickstart.yaml" in RUNS
     assert "devices/simulated.yaml" in RIGS
     assert "protocols/sweep-simulated.yaml" in SWEEPS
-    assert RUNS | RIGS | LESSONS | CONTESTS | SWEEPS == FILES, "a YAML of a kind that no test here looks at"
+    assert "calibration/daily.yaml" in RECIPES
+    assert RUNS | RIGS | LESSONS | CONTESTS | SWEEPS | RECIPES == FILES, "a YAML of a kind that no test here looks at"
 
 
 @pytest.mark.parametrize("path", RIGS.values(), ids=RIGS)
@@ -50,6 +55,20 @@ def test_a_shipped_rig_loads_and_opens(path: Path) -> None:
     if any(part.driver.__module__.startswith("dmu_hw.drivers.simulated") for part in rig.file.parts.values()):
         with rig.opened():
             assert not rig.light.is_on()
+
+
+@pytest.mark.parametrize("path", RECIPES.values(), ids=RECIPES)
+def test_a_shipped_calibration_can_be_begun(path: Path) -> None:
+    """Its rig, its routines and their settings are there, and each comes after those that it needs."""
+    job = open_job(path)
+    assert len(job.steps) >= len(job.recipe.measures)
+    assert job.samples == (), "the simulated microscope puts its samples in place by itself"
+
+
+def test_everything_that_can_be_calibrated_is_in_the_full_calibration() -> None:
+    assert {measure.name for measure in load_recipe(RECIPES["calibration/full.yaml"]).measures} == set(
+        plugin.names("dmu_hw.routines")
+    )
 
 
 @pytest.mark.parametrize("path", RUNS.values(), ids=RUNS)

@@ -46,7 +46,7 @@ def _lab(tmp_path: Path, rig_yaml: Yaml, monkeypatch: pytest.MonkeyPatch) -> Pat
     monkeypatch.chdir(tmp_path)
     rig_yaml({"calibration.results": "results"})
     (tmp_path / "run.yaml").write_text(yaml.safe_dump(PROTOCOL))
-    for name in ("register", "sensor", "timing"):
+    for name in ("register", "sensor", "pattern"):
         toy(tmp_path, name)
     return tmp_path
 
@@ -78,7 +78,7 @@ def test_without_results_the_file_is_believed(lab: Path, dmu: Dmu) -> None:
 
 def test_the_price_is_that_of_what_was_measured(lab: Path, dmu: Dmu, calibrated: Callable[..., Path]) -> None:
     before = dmu("plan", lab / "run.yaml", "--json").told["plan"]["price"]["dose_per_field_mj_cm2"]
-    calibrated("register", found=NARROW)
+    calibrated("register", found=NARROW)  # a matrix: lists of lists
     after = dmu("plan", lab / "run.yaml", "--json").told["plan"]["price"]["dose_per_field_mj_cm2"]
     assert after == pytest.approx(2 * before)
 
@@ -170,10 +170,10 @@ def test_what_is_damaged_is_refused(lab: Path, dmu: Dmu, calibrated: Callable[..
 def test_what_is_demanded_and_missing_is_refused_with_all_else(
     lab: Path, dmu: Dmu, rig_yaml: Yaml, calibrated: Callable[..., Path]
 ) -> None:
-    rig_yaml({"calibration": {"results": "results", "demand": ["register", "timing"]}})
+    rig_yaml({"calibration": {"results": "results", "demand": ["register", "pattern"]}})
     calibrated(goes="badly")
     said = refusal(dmu, lab)
-    for name in ("register", "timing"):
+    for name in ("register", "pattern"):
         assert f"rig.yaml: calibration.demand: there is no {name} in {lab / 'results'}; run `dmu calibrate`" in said
     assert "sensor failed" in said
 
@@ -189,13 +189,13 @@ def test_a_clock_that_was_set_back_is_told(lab: Path, calibrated: Callable[..., 
 def test_what_nothing_rests_on_keeps_nobody_from_imaging(
     lab: Path, dmu: Dmu, rig_yaml: Yaml, calibrated: Callable[..., Path]
 ) -> None:
-    calibrated("timing", goes="badly")
+    calibrated("pattern", goes="badly")
     said = dmu("plan", lab / "run.yaml", "--json")
     assert said.status == 0
     assert "caution: " in said.err
-    assert "timing failed: nothing fits: dust?" in said.err
-    rig_yaml({"calibration": {"results": "results", "demand": ["timing"]}})
-    assert "timing failed" in refusal(dmu, lab)
+    assert "pattern failed: nothing fits: dust?" in said.err
+    rig_yaml({"calibration": {"results": "results", "demand": ["pattern"]}})
+    assert "pattern failed" in refusal(dmu, lab)
 
 
 def test_what_fits_no_optics_is_refused_by_its_file(lab: Path, dmu: Dmu, calibrated: Callable[..., Path]) -> None:

@@ -159,6 +159,7 @@ def bump(distance: Float64Array) -> Float64Array:
 
 
 def brightnesses(rng: np.random.Generator, mean: float, spread: float, count: int) -> Float64Array:
-    """Log-normal brightnesses up to 1; `spread` is the standard deviation as a part of the mean."""
+    """Log-normal brightnesses up to 1, or up to the mean where that is more; `spread` is the standard deviation as a
+    part of the mean."""
     sigma = math.sqrt(math.log1p(spread**2))
-    return np.minimum(mean * np.exp(rng.normal(-(sigma**2) / 2, sigma, count)), 1)
+    return np.minimum(mean * np.exp(rng.normal(-(sigma**2) / 2, sigma, count)), max(1.0, mean))

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 import numpy as np
 from pydantic import Field
 
-from dmu_hw.files import Fraction, NonNegative, Settings
+from dmu_hw.files import NonNegative, Settings
 from dmu_hw.physics.specimens.base import (
     MOST_IN_A_CELL,
     Canvas,
@@ -35,8 +35,8 @@ class Beads(Settings):
     """Mean width of a bead at half of its brightness."""
     diameter_spread: Annotated[float, Field(ge=0, le=0.5)] = 0.15
     """Standard deviation of the diameter, as a part of it; none differs by more than twice that."""
-    brightness: Fraction = 0.6
-    """Mean brightness in the middle of a bead."""
+    brightness: Annotated[float, Field(ge=0, le=10_000)] = 0.6
+    """Mean brightness in the middle of a bead; those that are sold to calibrate with hold far more dye than a cell."""
     brightness_spread: NonNegative = 0.4
     """Standard deviation of the brightness, as a part of it."""
 
