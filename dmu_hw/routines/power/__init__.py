@@ -21,7 +21,10 @@ if TYPE_CHECKING:
     from dmu_hw.instrument import Instrument
 
 __all__ = ["PowerSettings", "Routine"]
-_LOW_PARTS = (0.005, 0.01, 0.02, 0.03)
+_LOW_STEPS, _FINER = 3, 4
+"""So many of the lowest steps are looked at more finely, by so much: where a light begins is there."""
+_DARKS = 4
+"""Readings in the dark are in all others: there are so many times more of them."""
 _LONGEST_READING_MS = 1000.0
 
 
@@ -53,14 +56,14 @@ class Routine:
         taking: Reader = ByCamera(instrument) if by == "camera" else ByMeter(instrument)
         limits, light = instrument.rig.settings.limits, instrument.rig.lights[instrument.channel.light]
         top_mw = min(limits.power_mw, light.max_power_mw)
-        low = [part for part in _LOW_PARTS if part < 1 / self.settings.points]
-        parts = [*low, *(np.arange(1, self.settings.points + 1) / self.settings.points)]
+        low = np.arange(1, _LOW_STEPS * _FINER) / _FINER
+        parts = np.union1d(low, np.arange(1, self.settings.points + 1)) / self.settings.points
         instrument.load(np.ones((1, *instrument.mirrors_shape), dtype=bool))
-        dark = [taking.dark(self.settings.readings)]
+        dark = [taking.dark(_DARKS * self.settings.readings)]
         told: list[float] = []
         read: list[list[float]] = []
-        for part, done in zip(parts, range(len(parts)), strict=True):
-            told.append(part * top_mw)
+        for done, part in enumerate(parts):
+            told.append(float(part) * top_mw)
             read.append(self._at(instrument, taking, told[-1]))
             instrument.progress(done + 1, 2 * len(parts))
             if by == "meter" and np.mean(read[-1]) > limits.power_mw:
@@ -69,7 +72,7 @@ class Routine:
             told.append(setting_mw)
             read.append(self._at(instrument, taking, setting_mw))
             instrument.progress(min(len(told), 2 * len(parts)), 2 * len(parts))
-        dark.append(taking.dark(self.settings.readings))
+        dark.append(taking.dark(_DARKS * self.settings.readings))
         arrays = {"settings_mw": np.array(told), "read": np.array(read), "dark": np.array(dark)}
         return Evidence(arrays, {"by": by, **taking.facts})
 
@@ -128,8 +131,8 @@ class Routine:
             Check(
                 "full_scale_factor",
                 figures["full_scale_factor"],
-                3.0,
-                20.0,
+                5.0,
+                50.0,
                 "the light gives another power than its settings say: mend max_power_mw or transmission in the rig",
             ),
         )

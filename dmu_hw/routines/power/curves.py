@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -80,7 +80,9 @@ def fitted(points: Points) -> Fitted:
     def cost(curve: _Polynomial | _Saturating) -> float:
         return float(np.sum(((y - curve(x)) / noise) ** 2)) + curve.parameters * float(np.log(x.size))
 
-    curves: list[_Polynomial | _Saturating] = [*_polynomials(points), *_saturating(points)]
+    polynomials = list(_polynomials(points))
+    curves: list[_Polynomial | _Saturating] = [*polynomials]
+    curves += _saturating(points, {polynomial.threshold_mw for polynomial in polynomials})
     curve = min(curves, key=cost)
     fair = y > y.max() / 20
     left, chance = ((values / y)[fair] for values in (y - curve(x), noise))
@@ -167,7 +169,7 @@ def _polynomials(points: Points) -> Iterator[_Polynomial]:
         yield polynomial(order, float(min(tries, key=lambda tried: float(tried.fun)).x), free=True)
 
 
-def _saturating(points: Points) -> Iterator[_Saturating]:
+def _saturating(points: Points, starts_mw: Iterable[float]) -> Iterator[_Saturating]:
     from scipy.optimize import least_squares  # noqa: PLC0415 - loads slowly
 
     x, y, noise = points.settings_mw, points.power, points.noise
@@ -176,8 +178,8 @@ def _saturating(points: Points) -> Iterator[_Saturating]:
     def off(given: Floats) -> Floats:
         return np.asarray((y - _Saturating(given[0] * top_mw, top_mw, given[1] * highest, given[2])(x)) / noise)
 
-    for start in (0.0, _dim_mw(points) / (2 * top_mw)):
-        threshold, rise, loss = least_squares(off, np.array([start, 1.0, 0.1])).x
+    for start_mw in starts_mw:
+        threshold, rise, loss = least_squares(off, np.array([start_mw / top_mw, 1.0, 0.1])).x
         if 0 <= threshold * top_mw <= _dim_mw(points):
             yield _Saturating(float(threshold) * top_mw, top_mw, float(rise) * highest, float(loss))
 
