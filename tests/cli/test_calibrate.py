@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import io
 import json
@@ -9,6 +10,7 @@ import os
 import random
 import re
 import signal
+import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -16,6 +18,7 @@ from typing import Any
 
 import pytest
 import yaml
+from program import COMMAND
 from toys import recipe, toy
 
 from dmu_hw import store as store_module
@@ -469,3 +472,42 @@ def sealed(text: str, path: Path) -> str:
         return text
     seal = store_module._seal(document)
     return re.sub("(?m)^seal: .*$", f"seal: {seal}", text)
+
+
+# ---------------------------------------------------------------- a real terminal
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="opens a POSIX terminal")
+@pytest.mark.parametrize(("keys", "status", "says"), [(b"\n", 0, b"sensor: good"), (b"\x03", 1, b"the light is off")])
+def test_at_a_terminal_people_answer_by_enter_or_ctrl_c(by_hand: Path, keys: bytes, status: int, says: bytes) -> None:
+    import pty
+
+    ours, theirs = pty.openpty()
+    with subprocess.Popen(
+        [*COMMAND, "calibrate", str(by_hand), "--only", "sensor"],
+        stdin=theirs,
+        stdout=subprocess.DEVNULL,
+        stderr=theirs,
+        start_new_session=True,
+        preexec_fn=_take_terminal,  # noqa: PLW1509 - this process has no threads that matter
+    ) as process:
+        os.close(theirs)
+        told = b""
+        while b"press Enter" not in told:
+            told += os.read(ours, 4096)
+        assert b"put in place: an even layer of dye" in told
+        os.write(ours, keys)
+        with contextlib.suppress(OSError):  # Linux: the other end was closed
+            while part := os.read(ours, 4096):
+                told += part
+        assert process.wait(60) == status, told.decode()
+    os.close(ours)
+    assert says in told
+
+
+def _take_terminal() -> None:
+    """So that Ctrl-C is sent to the new process."""
+    import fcntl
+    import termios
+
+    fcntl.ioctl(0, termios.TIOCSCTTY, 0)
