@@ -16,6 +16,7 @@ import numpy as np
 
 from dmu_hw.errors import InputError, Problem
 from dmu_hw.files import Document, content_hash
+from dmu_hw.mechanics import AS_TOLD, Mechanics
 from dmu_hw.orientation import Orientation
 from dmu_hw.physics.optics import Optics, overridden
 from dmu_hw.pixels import PixelMaps
@@ -27,7 +28,7 @@ from dmu_hw.store import ALL_CHANNELS, CheckRecord, Key, Result, Store
 
 _USED = ("register", "stage", "sensor", "field", "contrast", "psf", "bleach")
 """Whose optics are believed, in the order in which they are laid over each other."""
-_HEEDED = (*_USED, "power")
+_HEEDED = (*_USED, "power", "timing")
 """What a run rests on where there is such a result; others only tell people."""
 _AHEAD = timedelta(minutes=10)
 """By so much the clocks of a lab's computers may differ."""
@@ -45,6 +46,8 @@ class Belief:
     """What comes of the settings of its light, where that was measured."""
     pixels: PixelMaps | None = None
     """What was measured of the camera pixel by pixel, in the same coordinates."""
+    mechanics: Mechanics = AS_TOLD
+    """The same in all channels."""
     aside: tuple[Problem, ...] = ()
     """What stands against results that nothing rests on: nobody demanded them, and they only tell people."""
 
@@ -162,7 +165,9 @@ class Beliefs:
             record, path = found[name].record, found[name].folder / "result.yaml"
             optics = laid_over(optics, record.optics, record.believed.sensor_pixel_um, path)
         curve = _curve(found["power"]) if "power" in found else None
-        return Belief(optics, dict(found), curve, _pixels(found["sensor"]) if "sensor" in found else None)
+        pixels = _pixels(found["sensor"]) if "sensor" in found else None
+        mechanics = Mechanics.of({name: result.record.figures for name, result in found.items()})
+        return Belief(optics, dict(found), curve, pixels, mechanics)
 
     def _of_file(self, channel: str) -> Optics:
         return self._orientation.optics(self._rig.file_optics(channel))
@@ -207,6 +212,7 @@ def believe(rig: Rig, now: datetime | None = None) -> dict[str, Belief]:
             problems.extend(problem for problem in error.problems if problem not in problems)
     if problems:
         raise InputError(problems)
+    rig.moves(next(belief.mechanics for belief in found.values()))
     pixels = next((belief.pixels for belief in found.values() if belief.pixels is not None), None)
     rig.believe({name: belief.optics for name, belief in found.items()}, _curves(rig, found), pixels)
     return found

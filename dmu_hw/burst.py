@@ -104,7 +104,7 @@ class BurstTaker:
                     dmd.start(order, take.period_ms)
                 else:
                     dmd.start(order, None)
-                    self.rig.clock.sleep_ms(dmd.settle_ms)
+                    self.rig.clock.sleep_ms(self.rig.settle_ms)
                     armed_ms = self.rig.clock.now_ms()
                     camera.arm(count)
                 while len(catches) < count:
@@ -129,7 +129,7 @@ class BurstTaker:
             with self.guard.light_on(take.power_mw, self._longest_ms(take), take.light):
                 for pattern, place in enumerate(take.memory):
                     dmd.show(place)
-                    self.rig.clock.sleep_ms(dmd.settle_ms)
+                    self.rig.clock.sleep_ms(self.rig.settle_ms)
                     armed_ms = self.rig.clock.now_ms()
                     camera.arm(1)
                     catch = self._pop(take, armed_ms, pattern)

@@ -107,6 +107,7 @@ class Calibration:
     def _instrument(self, channel: str, belief: Belief, progress: Progress) -> Instrument:
         chosen = self._rig.channels[channel]
         Wheels(self._rig).select(chosen)
+        self._rig.mechanics = belief.mechanics  # so that waits are long enough; the devices keep to what they are told
         self._rig.curves = {} if belief.curve is None else {chosen.light: belief.curve}
         return Instrument(self._rig, chosen, belief.optics, self._guard, progress)
 

@@ -235,9 +235,12 @@ class Engine:
     def _move(self, shot: Shot) -> None:
         stage, focus = self.rig.stage, self.rig.focus
         if stage is not None and shot.x_um is not None and shot.y_um is not None:
-            x, y = stage.position_um()
-            travel_ms = stage.travel_ms(float(np.hypot(shot.x_um - x, shot.y_um - y)))
-            stage.move_um(shot.x_um, shot.y_um, 2 * travel_ms + _MOVE_MARGIN_MS)
+            (x_low, _), (y_low, _) = stage.limits_um
+            ways = self.rig.mechanics.ways(stage.position_um(), (shot.x_um, shot.y_um), (x_low, y_low))
+            for x_um, y_um in ways:
+                x, y = stage.position_um()
+                travel_ms = stage.travel_ms(float(np.hypot(x_um - x, y_um - y)))
+                stage.move_um(x_um, y_um, 2 * travel_ms + _MOVE_MARGIN_MS)
         if focus is not None and shot.z_um is not None:
             travel_ms = focus.travel_ms(abs(shot.z_um - focus.position_um()))
             focus.move_um(shot.z_um, 2 * travel_ms + _MOVE_MARGIN_MS)

@@ -102,18 +102,18 @@ class Instrument:
             part = mirrors[first : first + held]
             self.load(part)
             for order in self._lots(len(part), mode, repeats):
-                each_ms = exposure_ms + self.camera.readout_ms(mode) + self.dmd.settle_ms
+                each_ms = exposure_ms + self.rig.readout_ms(mode) + self.rig.settle_ms
                 with self.lit(power_mw, _MARGIN * each_ms * repeats * len(order) + _SLACK_MS):
                     for index in order:
                         self.dmd.show(index)
-                        self.clock.sleep_ms(self.dmd.settle_ms)
+                        self.clock.sleep_ms(self.rig.settle_ms)
                         frames += [self.snap(mode) for _ in range(repeats)]
                     self.dmd.show(None)
         return np.stack(frames)
 
     def _lots(self, count: int, mode: CameraMode, repeats: int) -> Iterator[Sequence[int]]:
         """So many patterns at a time that the light is not on for longer than the rig allows."""
-        each_ms = repeats * (mode.exposure_ms + self.camera.readout_ms(mode) + self.dmd.settle_ms) * _MARGIN
+        each_ms = repeats * (mode.exposure_ms + self.rig.readout_ms(mode) + self.rig.settle_ms) * _MARGIN
         most = int((self.rig.settings.limits.on_time_ms - _SLACK_MS) / each_ms)
         if most < 1:
             longest_ms = self.rig.settings.limits.on_time_ms
@@ -153,7 +153,7 @@ class Instrument:
     def pop(self, mode: CameraMode, wait_ms: float = 0.0) -> RawFrame:
         """The next frame of a camera that is armed, which may take so much longer. Its pixels are the camera's own, and
         as the camera turns them: `upright` copies them."""
-        longest_ms = mode.exposure_ms + self.camera.readout_ms(mode) + wait_ms + _SLACK_MS
+        longest_ms = mode.exposure_ms + self.rig.readout_ms(mode) + wait_ms + _SLACK_MS
         return self.camera.pop(longest_ms)
 
     def upright(self, frame: RawFrame) -> Uint16Array:

@@ -14,6 +14,7 @@ from dmu_hw.belief import Belief
 from dmu_hw.dump import dump_yaml
 from dmu_hw.errors import InputError, Problem
 from dmu_hw.files import Settings, parse_yaml, read_text, validate
+from dmu_hw.mechanics import Mechanics
 from dmu_hw.physics.optics import Optics
 from dmu_hw.pixels import PixelMaps
 from dmu_hw.powercurve import PowerCurve
@@ -65,6 +66,8 @@ class KeptBelief(Settings):
     channels: tuple[KeptChannel, ...]
     pixels: str | None = None
     """Hash of the maps of the camera's pixels, which lie beside it; null: all pixels are believed alike."""
+    mechanics: Mechanics = Mechanics()
+    """How it was believed to move."""
     aside: tuple[str, ...] = ()
     """What stands against results that nothing rests on."""
 
@@ -83,6 +86,7 @@ class KeptBelief(Settings):
                 )
                 for name, channel in rig.channels.items()
             ),
+            mechanics=rig.mechanics,
             pixels=None if rig.pixels is None else rig.pixels.hash,
             aside=tuple(dict.fromkeys(str(problem) for belief in beliefs.values() for problem in belief.aside)),
         )
@@ -122,6 +126,7 @@ class KeptBelief(Settings):
             if kept is not None
         }
         rig.believe(optics, curves, pixels)
+        rig.moves(self.mechanics)
 
 
 def _kept_curve(curve: PowerCurve | None) -> KeptCurve | None:

@@ -14,6 +14,7 @@ from dmu_hw.files import content_hash
 from dmu_hw.fringes import Fringes
 from dmu_hw.loops import Loops, Role
 from dmu_hw.marker import Marker
+from dmu_hw.mechanics import AS_TOLD, Mechanics
 from dmu_hw.physics.optics import AiryPsf, Optics, Psf
 from dmu_hw.ports import CameraMode, Roi
 from dmu_hw.protocol import AnyProtocol, Protocol
@@ -181,6 +182,8 @@ class Plan:
     """What does not stand against the run, but should be known before it."""
     watch_take: Take | None = None
     """How the bursts are taken by which it is told what drifts, if there are any."""
+    mechanics: Mechanics = AS_TOLD
+    """How the rig is believed to move."""
 
     def of(self, channel: str) -> Plan:
         """What of it concerns one channel; the shots are numbered as in the whole."""

@@ -78,7 +78,9 @@ class _Planner:
             raise InputError(self.objections.problems)
         self._notice_lateness(price)
         cautions = tuple(self.objections.cautions)
-        return Plan(self.protocol, parts, roi, corner_um, shots, price, focus_take, cautions, watch_take)
+        return Plan(
+            self.protocol, parts, roi, corner_um, shots, price, focus_take, cautions, watch_take, self.rig.mechanics
+        )
 
     def _takings(self, roi: Roi) -> list[tuple[Taking, Part]]:
         """Every channel has its places in the memory of the DMD behind those of the channels before it."""
@@ -225,12 +227,18 @@ class _Planner:
             return
         rows, columns = (side * self.optics.object_pixel_um for side in protocol.field_px)
         if not protocol.listed:
-            for x_um, y_um in protocol.grid.places((columns, rows)):
+            for x_um, y_um in self._around((columns, rows), (0.0, 0.0)):
                 yield Place(x_um, y_um, protocol.focus_um)
         for number, here in enumerate(protocol.listed):
-            around = protocol.grid.places((columns, rows), (here.x_um, here.y_um))
+            around = self._around((columns, rows), (here.x_um, here.y_um))
             for cell, (x_um, y_um) in enumerate(around):
                 yield Place(x_um, y_um, self._focus_of(here), f"{here.name or f'position {number}'} field {cell}")
+
+    def _around(self, field_um: tuple[float, float], place_um: tuple[float, float]) -> Iterator[tuple[float, float]]:
+        """The fields of the grid, side by side as the camera sees them."""
+        grid = self.protocol.grid
+        for found in [] if grid is None else grid.places(field_um, place_um):
+            yield self.rig.mechanics.turned((grid.centre_um if grid is not None else None) or place_um, found)
 
     def _focus_of(self, position: Position) -> float | None:
         return self.protocol.focus_um if position.focus_um is None else position.focus_um

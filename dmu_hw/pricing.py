@@ -275,7 +275,10 @@ class Pricing:
     def _hop_s(self, here: Place, there: Place) -> float:
         if self.rig.stage is None or here.x_um is None or here.y_um is None or there.x_um is None or there.y_um is None:
             return 0.0
-        return self.rig.stage.travel_ms(math.hypot(there.x_um - here.x_um, there.y_um - here.y_um)) / 1e3
+        (x_low, _), (y_low, _) = self.rig.stage.limits_um
+        begin = (here.x_um, here.y_um)
+        ways = [begin, *self.rig.mechanics.ways(begin, (there.x_um, there.y_um), (x_low, y_low))]
+        return sum(self.rig.stage.travel_ms(math.dist(one, other)) for one, other in pairwise(ways)) / 1e3
 
     def _reset_s(self, here: Place, there: Place, more_um: float) -> float:
         """From a plane of one place to one of another, so much higher in its stack."""

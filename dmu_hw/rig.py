@@ -19,6 +19,7 @@ from dmu_hw.channels import Channel, ChannelSettings, channels_of
 from dmu_hw.errors import DeviceError, InputError, Problem
 from dmu_hw.files import NAME_PATTERN, Document, FilePath, Name, Positive, Settings, parse_yaml, read_text, validate
 from dmu_hw.guardian import Charge, GuardedLight
+from dmu_hw.mechanics import Mechanics
 from dmu_hw.physics.optics import Optics
 from dmu_hw.pixels import PixelMaps
 from dmu_hw.ports import (
@@ -26,6 +27,7 @@ from dmu_hw.ports import (
     SEVERAL,
     Blocker,
     Camera,
+    CameraMode,
     Clock,
     Device,
     Dmd,
@@ -37,6 +39,7 @@ from dmu_hw.ports import (
     Mount,
     Shutter,
     Stage,
+    Waiting,
     role_of,
 )
 from dmu_hw.powercurve import PowerCurve
@@ -51,6 +54,8 @@ def _to_device(name: str) -> str:
     return name
 
 
+_EARLY_MS = 0.005
+"""Less than that of a pattern that does not stand yet is not seen."""
 _SUFFIXED = " or ".join(f"'{role}_NAME'" for role in SEVERAL)
 _DEVICE_PATTERN = rf"^({'|'.join(PORTS)}|({'|'.join(SEVERAL)})_[A-Za-z0-9_-]+)$"
 DeviceName = Annotated[str, AfterValidator(_to_device), WithJsonSchema({"type": "string", "pattern": _DEVICE_PATTERN})]
@@ -219,6 +224,7 @@ class Rig:
         self.file = file
         self.settings = file.settings
         self.optics = file.optics
+        self.mechanics = Mechanics()
         self.curves: dict[str, PowerCurve] = {}
         """What comes of the settings of lights, by name, where it was measured; of others, what they are told."""
         self._of_file = {name: channel.optics for name, channel in file.channels.items()}
@@ -302,6 +308,25 @@ class Rig:
         }
         self.file = replace(self.file, channels=channels, optics=next(iter(optics.values())))
         self.optics = self.file.optics
+
+    def moves(self, mechanics: Mechanics) -> None:
+        """From now on it is believed to move so; a DMD that can wait for its patterns as long as they need does."""
+        self.mechanics = mechanics
+        if isinstance(self.dmd, Waiting):
+            self.dmd.wait_ms(self.settle_ms)
+        elif self.settings.stepping == "dmd" and mechanics.early_ms > _EARLY_MS:
+            where = self.file.parts["dmd"].document.where(())
+            what = f"exposures begin {mechanics.early_ms:.3g} ms before patterns stand: let it wait"
+            raise InputError([Problem(where, f"{what} {mechanics.settle_ms:.4g} ms, and run the routine timing again")])
+
+    @property
+    def settle_ms(self) -> float:
+        """From a step of the mirrors until the pattern stands: as told or as measured, whichever is longer."""
+        return max(self.dmd.settle_ms, self.mechanics.settle_ms or 0.0)
+
+    def readout_ms(self, mode: CameraMode) -> float:
+        """What the camera needs after an exposure: as told or as measured, whichever is longer."""
+        return self.camera.readout_ms(mode) * max(1.0, self.mechanics.readout_part)
 
     @property
     def unwatched_light(self) -> bool:

@@ -248,7 +248,7 @@ class Taking:
 
     def _overhead_ms(self, mode: CameraMode) -> float:
         """From the end of an exposure to the next, which the mirrors and the camera both need."""
-        return self.rig.dmd.settle_ms + self.rig.camera.readout_ms(mode)
+        return self.rig.settle_ms + self.rig.readout_ms(mode)
 
     def _binning(self, key: str, side: float) -> int:
         """How many sensor pixels make a camera pixel of so many object pixels."""
@@ -276,6 +276,6 @@ class Taking:
 def _mode(rig: Rig, exposure_ms: float, binning: int, roi: Roi) -> CameraMode:
     if rig.settings.stepping == "dmd":
         return CameraMode(exposure_ms, binning, roi, "external")
-    interval_ms = exposure_ms + rig.dmd.settle_ms
+    interval_ms = exposure_ms + rig.settle_ms
     mode = CameraMode(exposure_ms, binning, roi, "internal", interval_ms)
-    return CameraMode(exposure_ms, binning, roi, "internal", interval_ms + rig.camera.readout_ms(mode))
+    return CameraMode(exposure_ms, binning, roi, "internal", interval_ms + rig.readout_ms(mode))

@@ -156,9 +156,11 @@ def time_step_s(plan: Plan) -> float:
 
 
 def field_corners(plan: Plan, pixel_um: float) -> Iterator[tuple[str, tuple[float, float, float]]]:
-    """Name and first pixel of every field in stage coordinates, (z, y, x)."""
+    """Name and first pixel of every field, (z, y, x): where the first one is on the stage, and from there along the
+    axes of the camera."""
+    first = plan.shots.places[0]
     for position, place in enumerate(plan.shots.places):
-        x = (place.x_um or 0.0) + plan.corner_um[0] + pixel_um / 2
-        y = (place.y_um or 0.0) + plan.corner_um[1] + pixel_um / 2
+        here_um = plan.mechanics.seen((first.x_um or 0.0, first.y_um or 0.0), (place.x_um or 0.0, place.y_um or 0.0))
+        x, y = (there + corner + pixel_um / 2 for there, corner in zip(here_um, plan.corner_um, strict=True))
         z = (place.z_um or 0.0) + (plan.shots.offsets_um[0] if place.z_um is not None else 0.0)
         yield plan.name_of(position), (z, y, x)
