@@ -53,7 +53,7 @@ class PsfSettings(Settings):
     repeats: Count = 4
     """Frames with all mirrors on and off; of stripes there is one each."""
     least_beads: Count = 3
-    most_beads: Count = 200
+    most_beads: Count = 60
     reach_px: Count | None = None
     """Half of the side of the squares round beads; null: 6 times the emission's width that is believed, 10 at least."""
     error: Positive = 0.02

@@ -16,7 +16,8 @@ from dmu_hw.physics.optics import AiryPsf, GaussianPsf, Psf
 from dmu_hw.routine import FitError
 
 Float64Array = NDArray[np.float64]
-_SUBPIXELS = 5
+_SUBPIXELS = 4
+_TURNS = np.arange(6) * math.pi / 3 + 0.1
 _CUT_V = 32.0
 """The model's Airy pattern ends here."""
 _MOST_NA = 1.7
@@ -96,16 +97,18 @@ class AiryShape:
         return float(np.interp(np.hypot(v, self._v), self._v, self._light, right=0.0).sum())
 
     def point(self, dx: Float64Array, dy: Float64Array, width_px: float, bead_px: float) -> Float64Array:
-        inside = (np.arange(_SUBPIXELS) + 0.5) / _SUBPIXELS - 0.5
-        offsets = [(x, y) for x in inside for y in inside]
-        ring_px = math.sqrt(2 * _axis_variance(bead_px))
-        beads = [(ring_px * math.cos(turn), ring_px * math.sin(turn)) for turn in np.arange(6) * math.pi / 3]
+        light = self._light
+        if bead_px > 0:
+            ring = math.sqrt(2 * _axis_variance(bead_px)) / width_px
+            ways = [np.hypot(self._v + ring * math.cos(turn), ring * math.sin(turn)) for turn in _TURNS]
+            light = np.mean([np.interp(way, self._v, self._light, right=0.0) for way in ways], axis=0)
         total = np.zeros(np.broadcast_shapes(dx.shape, dy.shape))
-        for x, y in offsets:
-            for bead_x, bead_y in beads if bead_px > 0 else [(0.0, 0.0)]:
-                v = np.hypot(dx + x + bead_x, dy + y + bead_y) / width_px
-                total += np.interp(v, self._v, self._light, right=0.0)
-        return total / (len(offsets) * (6 if bead_px > 0 else 1) * width_px**2)
+        places, parts = np.polynomial.legendre.leggauss(_SUBPIXELS)
+        for x, part_x in zip(places / 2, parts / 2, strict=True):
+            for y, part_y in zip(places / 2, parts / 2, strict=True):
+                v = np.hypot(dx + x, dy + y) / width_px
+                total += part_x * part_y * np.interp(v, self._v, light, right=0.0)
+        return np.asarray(total / width_px**2)
 
     def edge(self, far: Float64Array, width_px: float, bead_px: float) -> Float64Array:
         off = math.sqrt(_axis_variance(bead_px))
