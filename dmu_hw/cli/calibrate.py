@@ -29,7 +29,7 @@ from dmu_hw.routine import SAMPLES, Sample
 from dmu_hw.runfolder import RunFolder, new_run
 from dmu_hw.store import ALL_CHANNELS, CheckRecord, Store
 
-_FRAMES = 200
+_FRAMES = 100
 """Of the whole chip, that a routine may well keep."""
 _SAID = {"pass": "good", "warn": "good, with warnings", "refuse": "FAILED"}
 

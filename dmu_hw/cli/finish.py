@@ -6,6 +6,7 @@ from __future__ import annotations
 import shutil
 import time
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -89,9 +90,14 @@ def _facts(run: RunFolder, session: Session, taken: Taken, metrics: dict[str, fl
         "calibration": {name: ground.model_dump(mode="json") for name, ground in session.belief.grounds.items()},
         "hours": {"lamp_h": taken.hours.lamp_h, "mirrors_h": taken.hours.mirrors_h},
         "light": guarded(plan, session.rig),
-        "cautions": list(plan.cautions),
+        "cautions": [*plan.cautions, *_outlived(session)],
         "metrics": metrics,
     }
+
+
+def _outlived(session: Session) -> list[str]:
+    """What of the belief has gone stale before the run came to its end."""
+    return [f"{what}, which is before the run ended" for what in session.belief.stale(datetime.now(UTC))]
 
 
 def _light_given(run: RunFolder, plan: Plan, counts: Counts) -> dict[str, Any]:

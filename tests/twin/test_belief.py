@@ -285,6 +285,7 @@ def test_what_has_gone_stale_is_told_and_the_run_goes_on(
     said = dmu("run", "--resume", run)
     assert said.status == 0
     assert "caution: sensor was good until 2026-01-01 00:00; the run goes on with it, as it began" in said.err
+    assert "2026-01-01 00:00, which is before the run ended" in (run / "report.html").read_text()
 
 
 @pytest.mark.parametrize("how", ["changed", "gone"])
