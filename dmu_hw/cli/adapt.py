@@ -140,12 +140,9 @@ def _delivered(aim: Aim, bundle: Bundle) -> Float32Array | None:
     if result is None:
         return None
     found = result.found()
-    tile = found.get("tile")
-    if tile is None or tile.shape != bundle.patterns.masks.shape:
+    if not np.array_equal(found["masks"], bundle.patterns.masks):
         return None
-    if not np.array_equal(found.get("masks", np.zeros(0)).astype(bool), bundle.patterns.masks):
-        return None
-    return np.clip(tile.astype(np.float32), 0, None)
+    return np.clip(found["illumination"].astype(np.float32), 0, None)
 
 
 def _learn(adapter: Adapter, learner: Learner, output: Output) -> None:
