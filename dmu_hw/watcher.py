@@ -64,6 +64,8 @@ class Watcher:
         self._now_ms = now_ms
         self._settings: Watch | None = plan.protocol.watch
         self._warned: set[str] = set()
+        self._end = ""
+        """Why no further burst is to be taken; empty if one may."""
         self._visit = -1
         self._looked: dict[Where, tuple[Sharp, Level]] = {}
         """The first look at each place."""
@@ -103,9 +105,15 @@ class Watcher:
     # ---------------------------------------------------------------- looks
 
     def before(self, shot: Shot) -> None:
-        """To be called where a shot is about to be taken, and with the light off: looks, if it is time."""
+        """To be called where a shot is about to be taken, and with the light off: looks, if it is time. Ends the run
+        where that is to be: what was taken by then is kept."""
+        self._look(shot)
+        if self._end:
+            raise Aborted(self._end)
+
+    def _look(self, shot: Shot) -> None:
         settings, take = self._settings, self.plan.watch_take
-        if settings is None or take is None or not self._is_due(shot, settings):
+        if self._end or settings is None or take is None or not self._is_due(shot, settings):
             return
         where = _BESIDE if settings.at_um is not None else (shot.position, shot.z)
         dose = self._dose(take.channel, where[0])
@@ -249,16 +257,16 @@ class Watcher:
     # ---------------------------------------------------------------- telling
 
     def _tell(self, settings: Watch, found: Iterable[Drift], laid: str = "") -> None:
-        """Each drift once; the end of the run, where it is to end."""
+        """Each drift once."""
         for drift in (drift for drift in found if drift.beyond):
             registers = settings.beyond == "register" and drift.name == "registration"
             if drift.name not in self._warned:
                 self._warned.add(drift.name)
                 log.warning("watch: %s; %s", drift.told, laid if registers and laid else drift.advice)
             if settings.beyond == "stop":
-                raise Aborted(f"watch: {drift.told}")
-            if registers and not laid:
-                raise Aborted(f"watch: {drift.told}; it is too far to be laid back surely")
+                self._end = self._end or f"watch: {drift.told}"
+            elif registers and not laid:
+                self._end = self._end or f"watch: {drift.told}; it is too far to be laid back surely"
 
     def _dose(self, channel: str, field: int) -> float:
         """That a field has had in a channel so far, or the place beside all of them; light of other channels is taken

@@ -224,6 +224,15 @@ def test_a_run_ends_where_it_is_to_end(
     assert not rig.light.is_on()
 
 
+def test_a_burst_that_tells_to_stop_is_kept(small_rig: SmallRig, tmp_path: Path) -> None:
+    keys: dict[str, Any] = {"time": {"loops": 8, "interval_s": 40.0}, "watch": {"beyond": "stop"}}
+    rig, plan = planned(small_rig, {LAMP: -0.001}, **keys)
+    run, counts = run_plan(tmp_path / "run", rig, plan)
+    assert "brightness" in counts.aborted
+    assert counts.saved == 4 * len(lines_of(run, "glance")) == 4 * 4
+    assert counts.missing == 4 * 4
+
+
 def test_the_watch_goes_on_where_it_was(small_rig: SmallRig, tmp_path: Path) -> None:
     """What was laid over the map, and what was seen first, are read from the journal."""
     keys = {"watch": {"every": 2, "beyond": "register", "at_um": BESIDE}, "time": {"loops": 6, "interval_s": 20.0}}
