@@ -88,6 +88,16 @@ def test_the_map_is_found(seed: int, tmp_path: Path) -> None:
     assert outcome.result.record.verdict == "pass"
 
 
+def test_large_mirrors_under_a_sharp_lens(tmp_path: Path) -> None:
+    """Of 4 camera pixels: inside of one nothing tells where a pixel lies, and the border of the chip cuts many."""
+    sharp = {"kind": "gaussian", "sigma_um": 0.8 * PIXEL_UM}
+    turned = {"matrix": [[1.0, -0.84], [0.84, 1.0]], "radius": 48.0}
+    drawn = draw_rig(11, tmp_path, truth={"mirrors": {"to_sample": turned}, "excitation": sharp, "emission": sharp})
+    outcome = registered(drawn)
+    assert errors_px(drawn, found(outcome)).max() < 0.03
+    assert outcome.good
+
+
 def test_a_bent_lens_before_the_camera_is_part_of_the_map(tmp_path: Path) -> None:
     drawn = draw_rig(10, tmp_path, truth=bent_lens(10))
     errors = errors_px(drawn, found(registered(drawn)))

@@ -149,8 +149,10 @@ class Decoded:
     """(n, 2): x and y in pixels of the frame."""
     mirrors: Array
     """(n, 2): column and row, counted from the array's edge."""
+    period: int
+    """Mirrors of a period of the fine stripes."""
     modulation: float
-    """Median swing of the fine stripes, as a part of the light."""
+    """Median swing of them, as a part of the light."""
 
 
 def decoded_fine(lit: Lit, frames: AnyArray, period: int, coarse: Coarse, shape: tuple[int, int]) -> Decoded:
@@ -184,7 +186,7 @@ def decoded_fine(lit: Lit, frames: AnyArray, period: int, coarse: Coarse, shape:
             f"only {followers.mean():.0%} of the lit pixels agree on where fine stripes are (at least {_FOLLOW:.0%} "
             "should): patterns were not shown in their order, changed while a frame was taken, or the sample moved"
         )
-    return Decoded(places[inside], mirrors[inside], modulation)
+    return Decoded(places[inside], mirrors[inside], period, modulation)
 
 
 def _well_inside(mirrors: Array, period: int, shape: tuple[int, int]) -> BoolArray:

@@ -11,6 +11,8 @@ from dmu_hw.data import BoolArray
 from dmu_hw.physics.warp import Warp
 
 Array = NDArray[np.float64]
+TERMS = 10
+"""Of a polynomial of third degree in x and y."""
 _TRIALS = 200
 _JUDGES = 1500
 """Points that an attempt is judged by."""
@@ -36,20 +38,20 @@ class Cubic:
 
     def at(self, points: Array) -> Array:
         """Points (n, 2) → (n, 2)."""
-        out: Array = _powers((points - self.centre) / self.radius) @ self.terms
+        out: Array = powers((points - self.centre) / self.radius) @ self.terms
         return out
 
 
 def robust_cubic(points: Array, values: Array, *, within: float) -> tuple[Cubic, BoolArray]:
     """A cubic map and which points follow it; `within` bounds how far from it those may be."""
     centre, radius = _frame(points)
-    powers, weights = _powers((points - centre) / radius), np.ones(len(points))
+    terms_of, weights = powers((points - centre) / radius), np.ones(len(points))
     scale = 0.0
     for _ in range(_ROUNDS):
-        weighted = powers * weights[:, None]
-        terms = np.linalg.lstsq(weighted.T @ powers, weighted.T @ values, rcond=None)[0]
-        distance = np.hypot(*(values - powers @ terms).T)
-        if np.count_nonzero(weights) < powers.shape[1]:
+        weighted = terms_of * weights[:, None]
+        terms = np.linalg.lstsq(weighted.T @ terms_of, weighted.T @ values, rcond=None)[0]
+        distance = np.hypot(*(values - terms_of @ terms).T)
+        if np.count_nonzero(weights) < TERMS:
             break
         last, scale = scale, float(np.median(distance[weights > 0])) / _MEDIAN_LENGTH
         reach = min(within, max(_TUKEY * scale, _SAME * within))
@@ -85,8 +87,8 @@ def as_warp(mirrors: Array, microns: Array, *, within: float) -> tuple[Warp, Boo
     radius = float(np.abs(mirrors).max())
     # in the layout of Warp: about (0, 0), whatever part of the array is seen
     cubic, followers = robust_cubic(mirrors, microns, within=within)
-    powers, exact = _powers(mirrors[followers] / radius), cubic.at(mirrors[followers])
-    terms = np.linalg.lstsq(powers, exact, rcond=None)[0]
+    exact = cubic.at(mirrors[followers])
+    terms = np.linalg.lstsq(powers(mirrors[followers] / radius), exact, rcond=None)[0]
     linear = terms[1:3] / radius
     warp = Warp(
         matrix=((float(linear[0, 0]), float(linear[1, 0])), (float(linear[0, 1]), float(linear[1, 1]))),
@@ -100,8 +102,8 @@ def as_warp(mirrors: Array, microns: Array, *, within: float) -> tuple[Warp, Boo
 def spread_of_fit(points: Array, at: Array) -> Array:
     """Standard error of a cubic map at places (n, 2), for points whose values have a standard error of one."""
     centre, radius = _frame(points)
-    powers, wanted = _powers((points - centre) / radius), _powers((at - centre) / radius)
-    covariance = np.linalg.pinv(powers.T @ powers)
+    known, wanted = powers((points - centre) / radius), powers((at - centre) / radius)
+    covariance = np.linalg.pinv(known.T @ known)
     return np.asarray(np.sqrt(np.einsum("ij,jk,ik->i", wanted, covariance, wanted)), dtype=np.float64)
 
 
@@ -110,7 +112,7 @@ def _frame(points: Array) -> tuple[Array, float]:
     return (low + high) / 2, max(float((high - low).max()) / 2, 1e-9)
 
 
-def _powers(points: Array) -> Array:
+def powers(points: Array) -> Array:
     """1, x, y, then in the order of Warp: x², xy, y², x³, x²y, xy², y³."""
     x, y = points[:, 0], points[:, 1]
     xx, yy = x * x, y * y
