@@ -8,6 +8,8 @@ from collections.abc import Mapping
 from dmu_hw.files import NonNegative, Settings
 
 Place = tuple[float, float]
+_LEAST_UM = 0.02
+"""Less backlash is none."""
 _BEYOND = 2.0
 """By so many backlashes a stage goes further than it has to, to come back from below."""
 
@@ -51,7 +53,7 @@ class Mechanics(Settings):
     def ways(self, here: Place, there: Place, lowest: Place = (-math.inf, -math.inf)) -> list[Place]:
         """Where to send the stage one after the other, so that it arrives from below where it has backlash."""
         beyond = [
-            max(low, new - _BEYOND * slack) if new < old and slack > 0 else new
+            max(low, new - _BEYOND * slack) if new < old and slack > _LEAST_UM else new
             for old, new, slack, low in zip(here, there, self.backlash_um, lowest, strict=True)
         ]
         around = (beyond[0], beyond[1])
