@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from dmu_hw.physics.optics import GaussianProfile, Optics
+from dmu_hw.physics.optics import GaussianProfile, GridProfile, Optics
 from dmu_hw.routine import Evidence, Finding, FitError
-from dmu_hw.routines.field import FieldSettings, Routine
+from dmu_hw.routines.field import FieldSettings, Routine, _shrunk
 from tests.twin.rigs import PIXEL_UM, SENSOR_PX, Drawn, draw_rig, measured
 
 _BORDER_PX = 3.0
@@ -131,7 +131,7 @@ def evidence(change: Callable[[np.ndarray], np.ndarray], background: float = 0.0
         for name, part in (("on", 1.0), ("off", 0.01), ("dark", 0.0)):
             lit = (part * change(profile) + (background if part else 0.0)) * 5000.0
             arrays[f"{name}_{place}"] = (100 + exposure_ms * response * lit).astype(np.float32)
-    return Evidence(arrays, {"exposures_ms": [1.0, 2.0, 4.0, 64.0]}), profile
+    return Evidence(arrays, {"exposures_ms": [1.0, 2.0, 4.0, 64.0], "sensor_shape": profile.shape}), profile
 
 
 def values_of(finding: Finding, shape: tuple[int, ...]) -> np.ndarray:
@@ -154,6 +154,27 @@ def test_dust_and_dead_pixels_make_no_difference() -> None:
     ratio = values_of(finding, profile.shape) / profile
     assert np.std(ratio) / np.mean(ratio) < 0.005
     assert finding.figures["background"] == pytest.approx(0.02, rel=0.05)
+
+
+def test_large_chips_need_no_large_frames() -> None:
+    """A square of pixels of which a few are hot is one pixel, and what fills no square does not move the light."""
+    given, profile = evidence(lambda light: light)
+    fine = {name: array.repeat(3, axis=0).repeat(3, axis=1) for name, array in given.arrays.items()}
+    for array in fine.values():
+        array[10::50, 20::70] += 4000
+    whole = {name: np.pad(array, ((0, 2), (0, 1)))[None] for name, array in fine.items()}
+    shrunk = {name: _shrunk(array.astype(np.uint16), 3) for name, array in whole.items()}
+    finding = Routine(FieldSettings()).fit(
+        Evidence(shrunk, given.facts | {"sensor_shape": [602, 781]}),
+        _OPTICS.model_copy(update={"sensor_pixel_um": 0.1}),
+    )
+    believed = Optics.model_validate_json(
+        json.dumps(_OPTICS.model_dump() | json.loads(json.dumps(dict(finding.optics))))
+    )
+    # the squares begin at the corner of the chip
+    x_um, y_um = (((np.arange(count) + 0.5) * 3 - side / 2) * 0.1 for count, side in ((260, 781), (200, 602)))
+    ratio = found_there.at(x_um[None, :], y_um[:, None]) / profile
+    assert np.std(ratio) / np.mean(ratio) < 0.005
 
 
 def test_light_without_end_beyond_the_lit_part_is_not_made_up() -> None:

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
+from dmu_hw.data import Uint16Array
 from dmu_hw.exposing import NoLightError, fitting_exposure_ms
 from dmu_hw.files import Count, Fraction, Positive, Settings
 from dmu_hw.instrument import Instrument
@@ -28,6 +29,12 @@ _PARTS = (0.25, 0.5, 1.0)
 """Of the fitting exposure."""
 _LONGER = 16.0
 """Frames with all mirrors off are dim: so much longer they may be exposed."""
+_NO_FULLER = 0.8
+"""Than so much of what frames with all mirrors on are."""
+_ENOUGH_PX = 512
+"""More pixels along a side tell no more, and their frames would need a lot of disk."""
+_DARKEST = 0.01
+"""Nobody measures less, and images are divided by it."""
 _BEYOND = 3
 """Points of the grid beyond the chip."""
 _BLOCKS = 3
@@ -85,19 +92,26 @@ class Routine:
             )
         except NoLightError as error:
             return Evidence({}, facts | {"no_light": str(error)})
-        longest_ms = max(exposure_ms, min(instrument.rig.settings.limits.exposure_ms, _LONGEST_MS))
-        exposures_ms = [part * exposure_ms for part in _PARTS] + [min(_LONGER * exposure_ms, longest_ms)]
+        side = max(1, min(instrument.sensor_shape) // _ENOUGH_PX)
         arrays: dict[str, NDArray[np.float32]] = {}
+
+        def take(place: int, ms: float, *names: str) -> None:
+            states = {"on": mirrors, "off": ~mirrors}
+            for name in names:
+                frames = instrument.take(states[name], power_mw=power_mw, exposure_ms=ms, repeats=self.settings.repeats)
+                arrays[f"{name}_{place}"] = _shrunk(frames, side)
+            arrays[f"dark_{place}"] = _shrunk(instrument.dark(ms, self.settings.repeats), side)
+            instrument.progress(place + 1, len(_PARTS) + 1)
+
+        exposures_ms = [part * exposure_ms for part in _PARTS]
         for place, each_ms in enumerate(exposures_ms):
-            for name, state in (("on", mirrors), ("off", ~mirrors)):
-                if (name, place) != ("on", len(_PARTS)):
-                    frames = instrument.take(
-                        state, power_mw=power_mw, exposure_ms=each_ms, repeats=self.settings.repeats
-                    )
-                    arrays[f"{name}_{place}"] = frames.mean(axis=0, dtype=np.float32)
-            arrays[f"dark_{place}"] = instrument.dark(each_ms, self.settings.repeats).mean(axis=0, dtype=np.float32)
-            instrument.progress(place + 1, len(exposures_ms))
-        return Evidence(arrays, facts | {"exposures_ms": exposures_ms})
+            take(place, each_ms, "on", "off")
+        on, off = (float(np.percentile(arrays[f"{name}_2"] - arrays["dark_2"], 95)) for name in ("on", "off"))
+        longer = min(_LONGER, _NO_FULLER * on / max(off, 1e-3 * on)) if on > 0 else 1.0
+        longest_ms = min(instrument.rig.settings.limits.exposure_ms, _LONGEST_MS)
+        exposures_ms.append(max(exposure_ms, min(longer * exposure_ms, longest_ms)))
+        take(len(_PARTS), exposures_ms[-1], "off")
+        return Evidence(arrays, facts | {"exposures_ms": exposures_ms, "sensor_shape": list(instrument.sensor_shape)})
 
     # ---------------------------------------------------------------- fit
 
@@ -110,7 +124,7 @@ class Routine:
         good = _quiet(arrays["dark_0"]) & _quiet(arrays[f"dark_{last + 1}"])
         good &= _quiet(arrays[f"dark_{last + 1}"] - arrays["dark_0"])
         lights = [(arrays[f"on_{i}"] - arrays[f"off_{i}"]) / exposures_ms[i] for i in range(last + 1)]
-        grid = _Grid(lights[0].shape, self.settings.points)
+        grid = _Grid(evidence.facts["sensor_shape"], lights[0].shape, self.settings.points)
         lit, whole = self._lit(*grid.blocks(lights[0], good), grid)
         nonlinear = _nonlinearity(lights, good)
         if nonlinear > _SATURATED:
@@ -123,15 +137,18 @@ class Routine:
         surface = Surface(*grid.places, grid.rows, grid.columns)
         points, smooth, kept = surface.fit(np.log(np.where(lit, blocks, 1.0)), weights * lit)
         brightest = float(np.exp(smooth[lit].max()))
-        values = np.minimum(np.exp(points) / brightest, 1.0)
+        values = np.clip(np.exp(points) / brightest, _DARKEST, 1.0)
         follows = lit & kept
         left = np.where(lit, blocks / np.exp(smooth) - 1, 0.0)
         off = (arrays[f"off_{last + 1}"] - arrays[f"dark_{last + 1}"]) / exposures_ms[-1]
-        stray = stray_light(light + off, off, good)
+        try:
+            stray = stray_light(light + off, off, good)
+        except ValueError as error:
+            raise FitError(f"{error}: is the camera covered?") from None
         lit_values, full = np.exp(smooth[lit]) / brightest, brightest / (1 - stray.leakage)
         profile = {
             "kind": "grid",
-            "pitch_um": grid.pitch_px * optics.sensor_pixel_um,
+            "pitch_um": grid.pitch_px * grid.side * optics.sensor_pixel_um,
             "values": [[float(f"{value:.5g}") for value in row] for row in values],
         }
         middle = blocks.shape[0] // 2
@@ -154,7 +171,7 @@ class Routine:
             },
             curves={
                 "light along the middle row": Curve(
-                    grid.columns_px,
+                    grid.columns_px * grid.side,
                     blocks[middle] / brightest,
                     np.where(lit[middle], np.exp(smooth[middle]) / brightest, np.nan),
                     "pixel",
@@ -171,7 +188,7 @@ class Routine:
         seen = weights > 0
         bright = float(np.percentile(blocks[seen], 99)) if seen.any() else 0.0
         lit = ~seen | (blocks > _LIT * bright)  # a dead pixel is no border
-        rounds = int(np.ceil(self.settings.border_px / grid.block_px))
+        rounds = int(np.ceil(self.settings.border_px / grid.side / grid.block_px))
         inner: NDArray[np.bool_] = seen & (blocks > 0) & binary_erosion(lit, iterations=rounds, border_value=1)
         if bright <= 0 or inner.mean() < self.settings.least_lit:
             raise FitError(
@@ -198,13 +215,16 @@ class Routine:
 
 
 class _Grid:
-    """Points over the chip and a little beyond, and blocks of pixels between them."""
+    """Points over the chip and a little beyond, and blocks of pixels between them. Pixels are those of frames, a few of
+    which may fill no square at the end of the chip."""
 
-    def __init__(self, shape: tuple[int, ...], points: int) -> None:
-        self.shape = shape
+    def __init__(self, chip: tuple[int, int], shape: tuple[int, ...], points: int) -> None:
+        self.side = min(chip) // min(shape)
+        """Of a pixel of the frames, in pixels of the chip."""
+        self._shape = [along / self.side for along in chip]
         self.block_px = max(1, round(max(shape) / (points - 1) / _BLOCKS))
         self.pitch_px = float(self.block_px * _BLOCKS)
-        self.rows, self.columns = (int(np.ceil(side / self.pitch_px)) + 1 + 2 * _BEYOND for side in shape)
+        self.rows, self.columns = (int(np.ceil(along / self.pitch_px)) + 1 + 2 * _BEYOND for along in shape)
         self.rows_px, self.columns_px = map(self._middles, shape)
 
     def _middles(self, side: int) -> Float64Array:
@@ -217,7 +237,7 @@ class _Grid:
         y, x = (
             (middles - side / 2) / self.pitch_px + (count - 1) / 2
             for middles, side, count in zip(
-                (self.rows_px, self.columns_px), self.shape, (self.rows, self.columns), strict=True
+                (self.rows_px, self.columns_px), self._shape, (self.rows, self.columns), strict=True
             )
         )
         return y, x
@@ -230,6 +250,14 @@ class _Grid:
         count = good[cut].reshape(shape).sum(axis=(1, 3)).astype(np.float64)
         total = np.where(good, frame, 0.0)[cut].reshape(shape).sum(axis=(1, 3))
         return total / np.maximum(count, 1), count
+
+
+def _shrunk(frames: Uint16Array, side: int) -> NDArray[np.float32]:
+    """The mean of frames, and of it the medians of squares of pixels: hot ones do not count."""
+    mean = frames.mean(axis=0, dtype=np.float32)
+    rows, columns = (along // side for along in mean.shape)
+    squares = mean[: rows * side, : columns * side].reshape(rows, side, columns, side)
+    return np.asarray(np.median(squares, axis=(1, 3)), dtype=np.float32)
 
 
 def _between(lit: NDArray[np.bool_]) -> NDArray[np.bool_]:
