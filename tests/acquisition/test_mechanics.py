@@ -132,7 +132,7 @@ def test_a_grid_lies_along_the_axes_of_the_camera(small_rig: SmallRig) -> None:
     world: Any = rig.connection("world")
     assert rig.stage is not None
     for plain, place in zip(straight.shots.places, turned.shots.places, strict=True):
-        rig.stage.move_um(place.x_um, place.y_um, 1e4)
+        rig.stage.move_um(place.x_um or 0.0, place.y_um or 0.0, 1e4)
         assert world.place_um[:2] == pytest.approx((plain.x_um, plain.y_um))
     corners = [[corner for _, corner in field_corners(plan, 0.5)] for plan in (straight, turned)]
     steps = [np.diff(np.array(found), axis=0) for found in corners]
