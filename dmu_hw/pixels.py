@@ -14,7 +14,7 @@ from safetensors.numpy import load, save
 from dmu_hw.data import BoolArray, Float32Array
 
 _MANY = 0.25
-"""Part of the pixels of a binned one: if more of them are bad, so is it; fewer are made good by what is known."""
+"""Part of the pixels of a binned one: if so many of them are bad, so is it; fewer are made good by what is known."""
 _LEAST = 0.1
 """Of the sensitivity: what is less is taken for this, and is bad."""
 
@@ -71,6 +71,6 @@ class PixelMaps:
             return mean
 
         response = binned(self.response)
-        bad = (binned(self.bad) > _MANY) | (response < _LEAST)
+        bad = (binned(self.bad) >= _MANY) | (response < _LEAST)
         dark = binned(self.dark_e_per_ms) * binning**2
         return PixelMaps(binned(self.offset_adu), np.maximum(response, np.float32(_LEAST)), dark, bad)

@@ -128,7 +128,9 @@ def response(flat: Floats, odd: BoolArray, gain: float, floor: float, count: int
     if not counted.any():
         return Response(np.ones_like(flat), known, dead, 0.0, light)
     true = spread(ratio[counted]) ** 2 - float(np.median(chance[counted] ** 2))
-    return Response(np.where(odd & ~dead, 1.0, ratio), known, dead, float(np.sqrt(max(0.0, true))), light)
+    # of a hot pixel it is known as well, unless its dark current alone has filled it
+    sane = np.where(odd & (ratio > 1 + _DEAD), 1.0, np.maximum(ratio, 0.0))
+    return Response(sane, known, dead, float(np.sqrt(max(0.0, true))), light)
 
 
 def _smooth(flat: Floats, good: BoolArray) -> tuple[Floats, Floats]:
