@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -287,5 +286,5 @@ def _digits(value: float) -> str:
     """With a power of ten where nobody would count the zeros."""
     if not 0 < value < _TINY:
         return digits(value, 4)
-    power = math.floor(math.log10(value))
-    return f"{value / 10.0**power:.2g} × 10{str(power).translate(_RAISED)}"
+    most, _, power = f"{value:.1e}".partition("e")
+    return f"{most.removesuffix('.0')} × 10{str(int(power)).translate(_RAISED)}"

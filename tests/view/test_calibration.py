@@ -38,7 +38,7 @@ def record(day: int = 0, **changes: Any) -> Record:
         "valid_days": 7.0,
         "verdict": "pass",
         "checks": (check(),),
-        "figures": {"worst_px": 0.05 + 0.01 * day, "scale_px_per_mirror": 1.0 + 0.001 * day, "chance": 2e-6},
+        "figures": {"worst_px": 0.05 + 0.01 * day, "scale_px_per_mirror": 1.0 + 0.001 * day, "chance": 2e-6, "odds": 9.98e-5},
         "believed": OPTICS,
         "roles": ("camera",),
         "devices": "0" * 64,
@@ -98,7 +98,7 @@ def test_the_page_says_what_was_found_and_loads_nothing() -> None:
     assert "register of red" in text
     assert "✓ Good, until 2026-03-11" in text
     assert "All good" in text
-    for part in ("worst", "0.05 px", "≤ 0.1 px", "> 0.3 px", "1.003 px/mirror", "2 × 10⁻⁶", "12 mJ/cm²"):
+    for part in ("worst", "0.05 px", "≤ 0.1 px", "> 0.3 px", "1.003 px/mirror", "2 × 10⁻⁶", "1 × 10⁻⁴", "12 mJ/cm²"):
         assert part in text, part
     assert "key: <value>" in text
     assert "<clean>" not in text, "advice is for those who need it"
