@@ -164,13 +164,10 @@ def test_large_chips_need_no_large_frames() -> None:
         array[10::50, 20::70] += 4000
     whole = {name: np.pad(array, ((0, 2), (0, 1)))[None] for name, array in fine.items()}
     shrunk = {name: _shrunk(array.astype(np.uint16), 3) for name, array in whole.items()}
-    finding = Routine(FieldSettings()).fit(
-        Evidence(shrunk, given.facts | {"sensor_shape": [602, 781]}),
-        _OPTICS.model_copy(update={"sensor_pixel_um": 0.1}),
-    )
-    believed = Optics.model_validate_json(
-        json.dumps(_OPTICS.model_dump() | json.loads(json.dumps(dict(finding.optics))))
-    )
+    facts = given.facts | {"sensor_shape": [602, 781]}
+    optics = _OPTICS.model_copy(update={"sensor_pixel_um": 0.1})
+    finding = Routine(FieldSettings()).fit(Evidence(shrunk, facts), optics)
+    found_there = GridProfile.model_validate_json(json.dumps(finding.optics["profile"]))
     # the squares begin at the corner of the chip
     x_um, y_um = (((np.arange(count) + 0.5) * 3 - side / 2) * 0.1 for count, side in ((260, 781), (200, 602)))
     ratio = found_there.at(x_um[None, :], y_um[:, None]) / profile
