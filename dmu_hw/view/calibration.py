@@ -16,7 +16,7 @@ from dmu_hw.view.drift import drift_plot
 from dmu_hw.view.looks import looks
 from dmu_hw.view.page import Html, Section, join, page, pairs, paragraph, table, tag, verbatim
 
-_MOST = 60
+_MOST = 200
 """Results that a drift is shown over."""
 _SAID = {"pass": "Good", "warn": "Good, with warnings", "refuse": "FAILED: not to be used"}
 _TINY = 1e-4

@@ -38,7 +38,12 @@ def record(day: int = 0, **changes: Any) -> Record:
         "valid_days": 7.0,
         "verdict": "pass",
         "checks": (check(),),
-        "figures": {"worst_px": 0.05 + 0.01 * day, "scale_px_per_mirror": 1.0 + 0.001 * day, "chance": 2e-6, "odds": 9.98e-5},
+        "figures": {
+            "worst_px": 0.05 + 0.01 * day,
+            "scale_px_per_mirror": 1.0 + 0.001 * day,
+            "chance": 2e-6,
+            "odds": 9.98e-5,
+        },
         "believed": OPTICS,
         "roles": ("camera",),
         "devices": "0" * 64,
