@@ -10,9 +10,9 @@ from dmu_hw.lines.line import Line
 from dmu_hw.lines.settings import Source
 from dmu_hw.ports import Mount
 
-_OFF_BY = 0.01
-_OFF_BY_OF_MOST = 0.001
-"""By so much of itself, and of the highest one, may a power that is read back differ from that which was told."""
+_OFF_BY, _OFF_BY_MW = 0.01, 0.1
+"""By so much of itself, and so many mW, may a power that is read back differ from that which was told: some lasers tell
+tenths."""
 
 
 class LineLight(abc.ABC):
@@ -80,7 +80,7 @@ class LineLight(abc.ABC):
 
     def _check_power(self, wanted_mw: float, found_mw: float) -> None:
         """What was read back must be what was told."""
-        if abs(found_mw - wanted_mw) > _OFF_BY * wanted_mw + _OFF_BY_OF_MOST * self.most_mw:
+        if abs(found_mw - wanted_mw) > _OFF_BY * wanted_mw + _OFF_BY_MW:
             raise self._error(f"was told to give {wanted_mw:g} mW itself, and says that it is set to {found_mw:g} mW")
 
     def _meant(self, asked: str, reply: str, yes: tuple[str, ...], no: tuple[str, ...]) -> bool:

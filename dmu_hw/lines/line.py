@@ -21,7 +21,7 @@ _QUIET_S = 0.02
 _MOST_BYTES = 1000
 """More than that is no reply."""
 _SHOWN_BYTES = 60
-_ANY, _NONE = re.compile(rb".*", re.DOTALL), re.compile(rb"(?!)")
+_ANY = re.compile(rb".*", re.DOTALL)
 
 if sys.platform == "win32":
     _LOST: tuple[type[Exception], ...] = (OSError,)
@@ -77,10 +77,10 @@ class Line:
         with self._turn:
             self._exchange(command, None)
 
-    def hail(self, command: str) -> None:
-        """For what may be answered in whatever words, or not at all, since nobody knows yet how the device is set."""
-        with self._turn, contextlib.suppress(DeviceTimeout):
-            self._exchange(command, _NONE)
+    def hail(self, command: str, last: str) -> None:
+        """Like `lines`, for a device of which nobody knows yet how it answers: it may do so in other words, or not."""
+        with contextlib.suppress(DeviceTimeout):
+            self.lines(command, last)
 
     def ask(self, command: str) -> str:
         """The next line that comes after a command."""

@@ -1,4 +1,5 @@
 """A serial laser without hardware, behind a pseudo-terminal: `python -m dmu_hw.twins.laser --log laser.jsonl`.
+With `--dialect obis`, `cobolt` or `ibeam` it obeys the words of one that can be bought.
 
 It prints the name of its port, and writes each change of its light into the log with the time of `time.monotonic()`,
 which on Linux is the same for all processes. What is to go wrong it is told on its standard input, a line each, and
@@ -9,6 +10,8 @@ repeats the line when it is so:
     halve 3            of the next three replies half is sent, and no end of line
     silence 3          the next three commands are obeyed and not answered
     interlock open     or closed; open, the light goes off and does not go on
+    fault on           or off; on, the light goes off and does not go on, and the laser says why
+    switch NAME VALUE  what somebody has set on it before: of `obis` SYST:CDRH, of `cobolt` @cobas, …
     watchdog 250       off after so many milliseconds without a command, or `watchdog never`
     unplug             the port vanishes; the light stays as it is
 
@@ -19,13 +22,14 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import json
 import os
 import select
 import sys
-import time
 from collections.abc import Sequence
-from typing import IO, Any
+from typing import Any
+
+from dmu_hw.twins.dialects import DIALECTS, Dialect
+from dmu_hw.twins.emitter import Emitter
 
 YAML: dict[str, Any] = {
     "driver": "generic",
@@ -39,104 +43,68 @@ YAML: dict[str, Any] = {
 }
 """How a rig YAML tells the driver `generic` to speak with it; `port` is missing, and what it has of a watchdog."""
 _HURRY = -15
-_NEVER_S = 3600.0
 _NOISE = b"\xff\x00\x1b?#\x80"
 
 
 class Laser:
-    """What the laser is and does; knows nothing of lines and processes."""
+    """A light, the words that it obeys, and what goes wrong between the two."""
 
-    def __init__(self, log: IO[str], watchdog_ms: float | None = None) -> None:
-        self.lit = False
-        self.power_w = 0.0
-        self.closed = True
-        self.watchdog_ms = watchdog_ms
-        self.wrong = dict.fromkeys(("refuse", "garble", "halve", "silence"), 0)
+    def __init__(self, emitter: Emitter, dialect: Dialect) -> None:
+        self.emitter = emitter
+        self.wrong = dict.fromkeys(("garble", "halve", "silence"), 0)
         """How often each is still to happen."""
         self.unplugged = False
-        self._log = log
-        self._heard_s = time.monotonic()
-
-    def patience_s(self) -> float:
-        """How long until the watchdog bites."""
-        if not self.lit or self.watchdog_ms is None:
-            return _NEVER_S
-        return max(0.0, self._heard_s + self.watchdog_ms / 1e3 - time.monotonic())
-
-    def look(self) -> None:
-        """The watchdog's turn."""
-        if self.patience_s() == 0:
-            self._switch(False, "watchdog")
+        self._dialect = dialect
 
     def hear(self, command: str) -> bytes:
         """Obey one line; what goes back."""
-        self.look()
-        self._heard_s = time.monotonic()
-        reply = self._obeyed(command).encode() + b"\r\n"
+        self.emitter.hear()
+        reply = self._dialect.reply(command).encode()
         if self._goes_wrong("silence"):
             return b""
         if self._goes_wrong("garble"):
             return _NOISE + b"\r\n"
-        return reply[: len(reply) // 2 - 1] if self._goes_wrong("halve") else reply
+        return reply[: max(1, len(reply) // 2 - 1)] if self._goes_wrong("halve") else reply
 
     def suffer(self, what: str) -> None:
         """Be told what goes wrong."""
         name, _, value = what.strip().partition(" ")
         if name in self.wrong:
             self.wrong[name] = int(value)
+        elif name == "refuse":
+            self.emitter.refuses = int(value)
         elif name == "watchdog":
-            self.watchdog_ms = None if value == "never" else float(value)
+            self.emitter.watchdog_ms = None if value == "never" else float(value)
         elif name == "interlock":
-            self.closed = value == "closed"
-            if not self.closed:
-                self._switch(False, "interlock")
+            self.emitter.lock(value == "closed")
+        elif name == "fault":
+            self.emitter.fail(value == "on")
+        elif name == "switch":
+            switch, _, place = value.partition(" ")
+            self._dialect.switches[switch] = place
         elif name == "unplug":
             self.unplugged = True
         else:
             sys.stderr.write(f"no such fault: {what!r}\n")
-
-    def _obeyed(self, command: str) -> str:
-        name, _, value = command.partition(" ")
-        if command == "SOUR:AM:STAT ON" and self.closed:
-            self._switch(True, "command")
-        elif command == "SOUR:AM:STAT OFF":
-            if not self._goes_wrong("refuse"):
-                self._switch(False, "command")
-        elif command == "SOUR:AM:STAT?":
-            return "ON" if self.lit else "OFF"
-        elif command == "SYST:LOCK?":
-            return "CLOSED" if self.closed else "OPEN"
-        elif command == "*IDN?":
-            return "dmu-hw, twin laser"
-        elif name == "SOUR:POW:LEV" and value.replace(".", "", 1).isdigit():
-            self.power_w = float(value)
-        else:
-            return "ERR"
-        return "OK"
 
     def _goes_wrong(self, what: str) -> bool:
         due = self.wrong[what] > 0
         self.wrong[what] -= due
         return due
 
-    def _switch(self, lit: bool, why: str) -> None:
-        if lit != self.lit:
-            self.lit = lit
-            fact = {"time_s": time.monotonic(), "lit": lit, "why": why, "power_w": self.power_w}
-            self._log.write(json.dumps(fact) + "\n")
-            self._log.flush()
-
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Open the line and serve it until standard input ends."""
     parser = argparse.ArgumentParser(description="A serial laser without hardware.")
     parser.add_argument("--log", required=True, help="file that each change of the light is appended to")
+    parser.add_argument("--dialect", choices=DIALECTS, default="generic", help="whose words it obeys")
     parser.add_argument("--watchdog-ms", type=float, help="off after so long without a command")
     given = parser.parse_args(arguments)
     if sys.platform == "win32":
         parser.error("there are no pseudo-terminals on Windows")
     with open(given.log, "a", encoding="utf-8") as log:
-        _serve(Laser(log, given.watchdog_ms))
+        emitter = Emitter(log, given.watchdog_ms)
+        _serve(Laser(emitter, DIALECTS[given.dialect](emitter)))
 
 
 def _serve(laser: Laser) -> None:
@@ -151,8 +119,8 @@ def _serve(laser: Laser) -> None:
     told, heard = b"", b""
     while True:
         lines = [0] if laser.unplugged else [0, ours]
-        ready = select.select(lines, [], [], laser.patience_s())[0]
-        laser.look()
+        ready = select.select(lines, [], [], laser.emitter.patience_s())[0]
+        laser.emitter.look()
         if ours in ready:
             heard += os.read(ours, 4096)
             *commands, heard = heard.split(b"\r\n")

@@ -36,10 +36,11 @@ class Change:
 class Laser:
     """The process."""
 
-    def __init__(self, folder: Path, watchdog_ms: float | None) -> None:
+    def __init__(self, folder: Path, watchdog_ms: float | None, dialect: str = "generic") -> None:
         self.log = folder / "laser.jsonl"
         self.watchdog_ms = watchdog_ms
-        command = [sys.executable, "-m", "dmu_hw.twins.laser", "--log", str(self.log)]
+        self.dialect = dialect
+        command = [sys.executable, "-m", "dmu_hw.twins.laser", "--log", str(self.log), "--dialect", dialect]
         command += [] if watchdog_ms is None else ["--watchdog-ms", str(watchdog_ms)]
         self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         assert self.process.stdout is not None
@@ -77,7 +78,10 @@ class Laser:
 
     def yaml(self, **changes: Any) -> dict[str, Any]:
         """What a rig says of it."""
-        return {**YAML, "port": self.port, "max_power_mw": 10.0, "watchdog_ms": self.watchdog_ms, **changes}
+        told: dict[str, Any] = {"port": self.port, "max_power_mw": 10.0}
+        if self.dialect != "generic":
+            return {"driver": self.dialect, **told, **changes}
+        return {**YAML, **told, "watchdog_ms": self.watchdog_ms, **changes}
 
     def end(self) -> None:
         for pipe in (self.process.stdin, self.process.stdout):
@@ -87,8 +91,8 @@ class Laser:
 
 
 @contextmanager
-def laser(folder: Path, watchdog_ms: float | None = WATCHDOG_MS) -> Iterator[Laser]:
-    made = Laser(folder, watchdog_ms)
+def laser(folder: Path, watchdog_ms: float | None = WATCHDOG_MS, dialect: str = "generic") -> Iterator[Laser]:
+    made = Laser(folder, watchdog_ms, dialect)
     try:
         yield made
     finally:
