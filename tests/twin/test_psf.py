@@ -185,6 +185,12 @@ def test_beads_that_are_clipped_or_vanish_are_refused(change: dict[str, float]) 
         Routine(PsfSettings(bead_um=0.0)).fit(evidence(1.0, 1.0, **change), _OPTICS)
 
 
+def test_beads_that_do_not_lie_where_the_map_has_them_are_refused() -> None:
+    routine = Routine(PsfSettings(bead_um=0.0))
+    finding = routine.fit(evidence(0.8, 1.2, shift_px=4.0), _OPTICS)
+    assert verdict(routine.judge(finding)) == "refuse"
+
+
 def test_a_bead_of_some_size_is_reckoned_with() -> None:
     routine = Routine(PsfSettings(bead_um=0.6))
     widened = math.sqrt(1.5**2 + (0.6 / 0.3) ** 2 / 20)

@@ -76,7 +76,7 @@ class Routine:
     # ---------------------------------------------------------------- measure
 
     def measure(self, instrument: Instrument) -> Evidence:
-        """All mirrors off, on, on for half as long; stripes; on again. The squares round beads are kept."""
+        """All mirrors off, on, on for half as long; stripes; on again. Kept are the squares round beads."""
         on = np.ones((1, *instrument.mirrors_shape), dtype=bool)
         power_mw = self.settings.power_mw or instrument.highest_mw / 2
         facts: dict[str, Any] = {"power_mw": power_mw, "sensor_shape": list(instrument.sensor_shape)}
@@ -92,7 +92,7 @@ class Routine:
         off, off_half = _mean(taken(~on, exposure_ms, repeats)), _mean(taken(~on, exposure_ms / 2, repeats))
         lit = _mean(taken(on, exposure_ms, repeats)) - off
         lit_half = _mean(taken(on, exposure_ms / 2, repeats)) - off_half
-        good = _quiet(off)
+        good = _quiet(_mean(instrument.dark(exposure_ms, repeats)))
         reach_px = self.settings.reach_px or self._reach_px(instrument.optics)
         places = lonely(lit, good, reach_px, self.settings.most_beads)
         stripes = Stripes.on(instrument.optics, 5 * _excitation(instrument.optics).width_px)
@@ -123,7 +123,8 @@ class Routine:
         emission, excitation = _emission(optics), _excitation(optics)
         bead_px = self.settings.bead_um / optics.sensor_pixel_um
         stacks, good = arrays["beads"].astype(np.float64), arrays["good"].astype(bool)
-        used, beads = self._beads(stacks, good, emission, optics)
+        gain = optics.sensor.gain_adu_per_e / int(facts["repeats"])
+        used, beads = self._beads(stacks, good, emission, gain, bead_px)
         stacks, good = stacks[used], good[used]
         width_px = float(np.median([bead.width_px for bead in beads]))
         alike = [replace(bead, width_px=width_px) for bead in beads]
@@ -155,11 +156,9 @@ class Routine:
         )
 
     def _beads(
-        self, stacks: Float64Array, good: BoolArray, emission: Shape, optics: Optics
+        self, stacks: Float64Array, good: BoolArray, emission: Shape, gain: float, bead_px: float
     ) -> tuple[list[int], list[Bead]]:
         """Those that are as wide as most, and their places among all."""
-        bead_px = self.settings.bead_um / optics.sensor_pixel_um
-        gain = optics.sensor.gain_adu_per_e / self.settings.repeats
         tried = [fitted_bead(stack[0], mask, gain, emission, bead_px) for stack, mask in zip(stacks, good, strict=True)]
         found = [(place, bead) for place, bead in enumerate(tried) if bead is not None]
         agree = _agreeing(np.array([bead.width_px for _, bead in found])) if found else np.zeros(0, dtype=bool)
@@ -177,16 +176,8 @@ class Routine:
         return (
             Check("excitation_error", figures["excitation_error"], error, 5 * error, more),
             Check("emission_error", figures["emission_error"], error, 5 * error, more),
-            Check(
-                "bead_spread", figures["bead_spread"], 0.1, 0.4, "do all beads lie in focus, and are all of one size?"
-            ),
-            Check(
-                "bead_residual",
-                figures["bead_residual"],
-                0.05,
-                0.2,
-                "is the lens clean, is its correction collar right?",
-            ),
+            Check("bead_spread", figures["bead_spread"], 0.1, 0.4, "are all beads in focus, and of one size?"),
+            Check("bead_residual", figures["bead_residual"], 0.05, 0.2, "is the lens clean, its collar set right?"),
             Check("edge_residual", figures["edge_residual"], 0.05, 0.2, "is the DMD in focus at the sample?"),
             Check("edge_shift_px", figures["edge_shift_px"], 0.2, 1.5, "run `register` again"),
         )
@@ -204,9 +195,9 @@ def _mean(frames: Uint16Array) -> Float64Array:
     return np.asarray(frames.mean(axis=0, dtype=np.float64))
 
 
-def _quiet(off: Float64Array) -> BoolArray:
-    """Pixels that are no lamps of their own while mirrors are off."""
-    far = np.abs(off - np.median(off))
+def _quiet(dark: Float64Array) -> BoolArray:
+    """Pixels that are like others in the dark."""
+    far = np.abs(dark - np.median(dark))
     quiet: BoolArray = far <= _HOT_SIGMAS * max(1.4826 * float(np.median(far)), 1.0)
     return quiet
 
