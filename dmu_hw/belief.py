@@ -16,7 +16,7 @@ import numpy as np
 
 from dmu_hw.errors import InputError, Problem
 from dmu_hw.files import Document, content_hash
-from dmu_hw.mechanics import AS_TOLD, Mechanics
+from dmu_hw.mechanics import AS_TOLD, OF_MECHANICS, Mechanics
 from dmu_hw.orientation import Orientation
 from dmu_hw.physics.optics import Optics, overridden
 from dmu_hw.pixels import PixelMaps
@@ -166,8 +166,7 @@ class Beliefs:
             optics = laid_over(optics, record.optics, record.believed.sensor_pixel_um, path)
         curve = _curve(found["power"]) if "power" in found else None
         pixels = _pixels(found["sensor"]) if "sensor" in found else None
-        mechanics = Mechanics.of({name: result.record.figures for name, result in found.items()})
-        return Belief(optics, dict(found), curve, pixels, mechanics)
+        return Belief(optics, dict(found), curve, pixels, _mechanics(found))
 
     def _of_file(self, channel: str) -> Optics:
         return self._orientation.optics(self._rig.file_optics(channel))
@@ -181,6 +180,8 @@ class Beliefs:
                 _curve(result)
             if record.key.routine == "sensor":
                 _pixels(result)
+            if record.verdict != "refuse":
+                _mechanics({record.key.routine: result})
         except InputError as error:
             return _advised(error, record.key.routine)
         return []
@@ -216,6 +217,15 @@ def believe(rig: Rig, now: datetime | None = None) -> dict[str, Belief]:
     pixels = next((belief.pixels for belief in found.values() if belief.pixels is not None), None)
     rig.believe({name: belief.optics for name, belief in found.items()}, _curves(rig, found), pixels)
     return found
+
+
+def _mechanics(found: Mapping[str, Result]) -> Mechanics:
+    """What results say of how the rig moves; refused if they do not say it."""
+    try:
+        return Mechanics.of({name: result.record.figures for name, result in found.items()})
+    except KeyError as error:
+        where = ", ".join(str(result.folder / "result.yaml") for name, result in found.items() if name in OF_MECHANICS)
+        raise InputError([Problem(where, f"has no figure {error}")]) from None
 
 
 def _pixels(result: Result) -> PixelMaps | None:

@@ -8,6 +8,8 @@ from collections.abc import Mapping
 from dmu_hw.files import NonNegative, Settings
 
 Place = tuple[float, float]
+OF_MECHANICS = ("timing", "stage")
+"""Routines that it is measured by."""
 _LEAST_UM = 0.02
 """Less backlash is none."""
 _BEYOND = 2.0
@@ -30,14 +32,14 @@ class Mechanics(Settings):
 
     @classmethod
     def of(cls, figures: Mapping[str, Mapping[str, float]]) -> Mechanics:
-        """What the routines `timing` and `stage` found, by their names."""
+        """What routines found, by their names; KeyError: something of it is missing."""
         found: dict[str, object] = {}
-        if timing := figures.get("timing"):
+        if (timing := figures.get("timing")) is not None:
             told_ms = timing["told_readout_ms"]
             needs_ms = max(timing["readout_ms"], timing.get("overhead_ms", 0.0))
             found["settle_ms"], found["early_ms"] = timing["settle_ms"], timing.get("early_ms", 0.0)
             found["readout_part"] = max(1.0, needs_ms / told_ms) if told_ms > 0 else 1.0
-        if stage := figures.get("stage"):
+        if (stage := figures.get("stage")) is not None:
             found["angle_deg"] = stage["angle_deg"]
             found["backlash_um"] = stage["backlash_x_um"], stage["backlash_y_um"]
         return cls.model_validate(found)

@@ -54,6 +54,8 @@ def test_what_was_measured_is_read() -> None:
     found = Mechanics.of({"timing": timing, "stage": stage, "field": {}})
     assert found == Mechanics(settle_ms=0.4, early_ms=0.1, readout_part=2.2, angle_deg=2.0, backlash_um=(1.0, 0.0))
     assert Mechanics.of({}) == AS_TOLD
+    with pytest.raises(KeyError, match="angle_deg"):
+        Mechanics.of({"stage": {}})
 
 
 # ---------------------------------------------------------------- mirrors and camera
