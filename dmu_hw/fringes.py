@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dmu_hw.data import BoolArray, PatternStack, Uint16Array
+from dmu_hw.data import BoolArray, Float32Array, PatternStack, Uint16Array
 from dmu_hw.marker import Readings, transfer
 from dmu_hw.physics.optics import Optics
 from dmu_hw.physics.warp import Pair
@@ -115,44 +115,49 @@ class Fringes:
     def read(self, frames: Uint16Array, told: Told, optics: Optics, corner_um: Pair) -> Sight:
         """What frames (pattern, y, x) of a field say, against what the mirrors were told to show; `corner_um` is that
         of the field's first pixel."""
-        readings, gain = self.readings, self.readings.gain_adu_per_e
-        adu = frames.astype(np.float64)
-        variance = np.maximum(adu - readings.offset_adu, 0) / gain + readings.read_variance / gain**2
-        light = (adu[:-_DARK] - adu[-_DARK:].mean(axis=0)) / gain
-        dark_variance = variance[-_DARK:].sum(axis=0) / _DARK**2
-        level = float(light.sum())
-        doubt = float(np.sqrt(variance[:-_DARK].sum() + len(light) ** 2 * dark_variance.sum()))
-        if level <= _SURE * doubt:
-            return Sight(None, "there is too little light to tell")
-        noises = variance[:-_DARK], dark_variance
+        dark = self._dark(frames[-_DARK:])
         side_um = self.stack.camera_pixel * optics.object_pixel_um
         pixels = _Pixels.of(frames.shape[1:], side_um, optics, corner_um)
-        found = [self._direction(number, light, noises, pixels, told, optics) for number in range(len(self.waves))]
+        found = [self._direction(number, frames, dark, pixels, told, optics) for number in range(len(self.waves))]
+        level = sum(each.light for each in found)
+        of_dark = float(dark.variance.sum(dtype=np.float64)) * (STEPS * len(self.waves)) ** 2
+        doubt = float(np.sqrt(sum(each.variance for each in found) + of_dark))
+        if level <= _SURE * doubt:
+            return Sight(None, "there is too little light to tell")
         place = _placed(np.array(self.waves) / optics.object_pixel_um, found, pixels.middle_um)
         whole = [each.whole for each in found]
-        error = float(np.sqrt(np.mean([each.contrast_error**2 for each in whole]) / len(whole)))
         return Sight(
             place if isinstance(place, Place) else None,
             place if isinstance(place, str) else "",
             float(np.mean([each.contrast for each in whole])),
-            error,
+            float(np.sqrt(np.mean([each.contrast_error**2 for each in whole]) / len(whole))),
             level,
             doubt,
         )
 
+    def _variance(self, adu: Any) -> Any:
+        """Of what the camera gives, in electrons²."""
+        readings, gain = self.readings, self.readings.gain_adu_per_e
+        return np.maximum(adu - np.float32(readings.offset_adu), 0) / gain + readings.read_variance / gain**2
+
+    def _dark(self, frames: Uint16Array) -> _Dark:
+        mean = frames.mean(axis=0, dtype=np.float32)
+        return _Dark(mean, np.asarray(self._variance(mean) / len(frames), dtype=np.float32))
+
     def _direction(
-        self, number: int, light: Array, noises: tuple[Array, Array], pixels: _Pixels, told: Told, optics: Optics
+        self, number: int, frames: Uint16Array, dark: _Dark, pixels: _Pixels, told: Told, optics: Optics
     ) -> _Direction:
-        own = slice(number * STEPS, (number + 1) * STEPS)
+        adu = frames[number * STEPS : (number + 1) * STEPS].astype(np.float32)
+        noise = np.asarray(self._variance(adu), dtype=np.float32).sum(axis=0)
+        light = (adu - dark.mean) / np.float32(self.readings.gain_adu_per_e)
         turns = np.exp(2j * np.pi * np.arange(STEPS) / STEPS)
         along, down = (wave / optics.object_pixel_um for wave in self.waves[number])
-        wave = np.exp(-2j * np.pi * (along * pixels.x_um + down * pixels.y_um))
-        turning = np.tensordot(turns, light[own], axes=1) * wave
-        noise = noises[0][own].sum(axis=0)
-        seen = _Seen(turning, light[own].sum(axis=0), noise, noise + STEPS**2 * noises[1], pixels)
+        turning = pixels.wave(along, down) * np.tensordot(turns.astype(np.complex64), light, axes=1)
+        seen = _Seen(turning, light.sum(axis=0), noise, noise + STEPS**2 * dark.variance, pixels)
         blocks = [seen.part(at, told.phasors[number][block]) for block, at in pixels.blocks()]
-        everywhere = slice(None), slice(None)
-        return _Direction(seen.part(everywhere, told.phasors[number].sum(axis=(0, 1))), blocks)
+        whole = seen.part((slice(None), slice(None)), told.phasors[number].sum(axis=(0, 1)))
+        sums = float(light.sum(dtype=np.float64)), float(noise.sum(dtype=np.float64))
+        return _Direction(whole, blocks, *sums)
 
     def told(self, mirrors: BoolArray, optics: Optics, corner_um: Pair, size_um: Pair) -> Told:
         """What its frames say where they are shown perfectly: `mirrors` are their states (pattern, row, column), and
@@ -222,14 +227,24 @@ class _Pixels:
 
     x_um: Array
     y_um: Array
+    even: bool
+    """In rows and columns: no lens bends them."""
 
     @classmethod
     def of(cls, shape: tuple[int, ...], side_um: float, optics: Optics, corner_um: Pair) -> _Pixels:
         y_um, x_um = (np.mgrid[: shape[0], : shape[1]] + 0.5) * side_um
-        if not optics.sample_to_sensor.is_identity:
+        even = optics.sample_to_sensor.is_identity
+        if not even:
             x, y = optics.sample_to_sensor.invert(x_um + corner_um[0], y_um + corner_um[1])
             x_um, y_um = x - corner_um[0], y - corner_um[1]
-        return cls(x_um, y_um)
+        return cls(x_um, y_um, even)
+
+    def wave(self, along: float, down: float) -> NDArray[np.complex64]:
+        """So many turns per µm."""
+        if self.even:
+            across, upright = np.exp(-2j * np.pi * along * self.x_um[0]), np.exp(-2j * np.pi * down * self.y_um[:, 0])
+            return np.asarray(np.outer(upright, across), dtype=np.complex64)
+        return np.asarray(np.exp(-2j * np.pi * (along * self.x_um + down * self.y_um)), dtype=np.complex64)
 
     @property
     def middle_um(self) -> Pair:
@@ -266,20 +281,20 @@ class _Block:
 class _Seen:
     """The light of one direction in all pixels."""
 
-    turning: NDArray[np.complex128]
+    turning: NDArray[np.complex64]
     """In fringes."""
-    mean: Array
+    mean: Float32Array
     """In all steps together."""
-    noise: Array
-    mean_noise: Array
+    noise: Float32Array
+    mean_noise: Float32Array
     """Their variances."""
     pixels: _Pixels
 
     def part(self, at: tuple[slice, slice], told: Any) -> _Block:
         """Some pixels, against what the mirrors have there."""
-        fringes, light = complex(self.turning[at].sum()), float(self.mean[at].sum())
-        doubt = float(np.sqrt(self.noise[at].sum() / 2))
-        light_doubt = float(np.sqrt(self.mean_noise[at].sum()))
+        fringes, light = complex(self.turning[at].sum(dtype=np.complex128)), float(self.mean[at].sum(dtype=np.float64))
+        doubt = float(np.sqrt(self.noise[at].sum(dtype=np.float64) / 2))
+        light_doubt = float(np.sqrt(self.mean_noise[at].sum(dtype=np.float64)))
         fringe, lit = complex(told[0]), float(told[1].real)
         if not (light > 0 and abs(fringes) > 0 and abs(fringe) > 0):
             return _Block(0j, np.inf, 0.0, 1.0, 0.0, 0.0)
@@ -296,6 +311,18 @@ class _Seen:
 class _Direction:
     whole: _Block
     blocks: list[_Block]
+    light: float
+    variance: float
+    """Of that, without what the dark has of it."""
+
+
+@dataclass(frozen=True, eq=False)
+class _Dark:
+    """What comes without mirrors."""
+
+    mean: Float32Array
+    variance: Float32Array
+    """Of the mean, in electrons²."""
 
 
 def _placed(waves: Array, found: list[_Direction], middle_um: Pair) -> Place | str:
