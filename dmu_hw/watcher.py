@@ -192,6 +192,7 @@ class Watcher:
             where=where,
             at_ms=self._now_ms(),
             shift_px=None if place is None else [value / pixel_um for value in place.shift_um],
+            error_px=None if place is None else place.error_um / pixel_um,
             matrix=None if place is None else place.matrix,
             why=sight.why,
             contrast=sight.contrast,
