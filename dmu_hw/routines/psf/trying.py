@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from dmu_hw.data import BoolArray
 from dmu_hw.exposing import NoLightError
 from dmu_hw.instrument import Instrument
+from dmu_hw.routines.psf.shapes import Float64Array
 
 _SHORTEST_MS, _LONGEST_MS = 0.05, 2000.0
 _SEEN = 15.0
 """Noises: beads are told from it from here on…"""
 _ENOUGH = 60.0
-"""…and from here on they can be measured: only now is looked whether they bleach."""
+"""…and from here on they can be measured: only now is looked whether they are clipped or bleach."""
 _LINEAR = 1.85
 """The brightest beads that grow by less when the exposure doubles are clipped."""
 _FULL = 0.5
 """Of what the camera can tell, as is believed."""
 _BLEACHED = 0.015
-"""From one frame to the next, as a part."""
+"""From one frame to the next, as a part…"""
+_SURE = 2.0
+"""…and so many errors more."""
 
 
 def bead_exposure_ms(instrument: Instrument, on: BoolArray, power_mw: float) -> float:
@@ -30,11 +35,11 @@ def bead_exposure_ms(instrument: Instrument, on: BoolArray, power_mw: float) -> 
         off = instrument.take(~on, power_mw=power_mw, exposure_ms=exposure_ms)[0].astype(np.float64)
         lit = instrument.take(on, power_mw=power_mw, exposure_ms=exposure_ms, repeats=2).astype(np.float64) - off
         level, noise = _level(lit[0])
-        if before > _SEEN * noise and level < _LINEAR * before:
+        if before > _ENOUGH * noise and level < _LINEAR * before:
             break
         if level > _SEEN * noise:
             good_ms = exposure_ms
-        if level > full or (level > _ENOUGH * noise and _faded(lit) > _BLEACHED):
+        if level > full or (level > _ENOUGH * noise and _fades(lit, instrument.optics.sensor.gain_adu_per_e)):
             break
         before = level
         exposure_ms *= 2
@@ -43,7 +48,7 @@ def bead_exposure_ms(instrument: Instrument, on: BoolArray, power_mw: float) -> 
     return good_ms
 
 
-def _level(lit: np.ndarray[tuple[int, ...], np.dtype[np.float64]]) -> tuple[float, float]:
+def _level(lit: Float64Array) -> tuple[float, float]:
     """Of the brightest spots, and the noise; single hot pixels are no spots."""
     from scipy.ndimage import uniform_filter  # noqa: PLC0415 - takes a while to load
 
@@ -53,11 +58,14 @@ def _level(lit: np.ndarray[tuple[int, ...], np.dtype[np.float64]]) -> tuple[floa
     return float(np.partition(spots.ravel(), -4)[-4]), max(noise, 0.3)
 
 
-def _faded(lit: np.ndarray[tuple[int, ...], np.dtype[np.float64]]) -> float:
-    """How much less light the second frame has, where the first is bright."""
+def _fades(lit: Float64Array, gain: float) -> bool:
+    """Whether the second frame has certainly less light where the first is bright."""
     from scipy.ndimage import uniform_filter  # noqa: PLC0415 - takes a while to load
 
     first, second = (frame - np.median(frame) for frame in lit)
-    smooth = uniform_filter(first, 5)
+    smooth = uniform_filter(first + second, 5)
     bright = smooth > 0.3 * np.partition(smooth.ravel(), -20)[-20]
-    return float(1 - second[bright].sum() / first[bright].sum())
+    light, lost = float(first[bright].sum()), float((first - second)[bright].sum())
+    noise = 1.4826 * float(np.median(np.abs(first - second)))
+    error = math.sqrt(noise**2 * int(bright.sum()) + 2 * gain * max(light, 0.0))
+    return lost > _BLEACHED * light + _SURE * error
