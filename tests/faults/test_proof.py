@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import combinations
 from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
 import pytest
@@ -29,6 +30,7 @@ from dmu_hw.rig import Rig
 
 LIGHT = {"bright": 20_000.0, "dim": 400.0}
 """Electrons in the brightest pixels of a frame."""
+DOSES_E = (400, 1600, 6400)
 CASES = [
     *((1, compression, pixels) for compression, pixels in ((16, 64), (64, 64), (256, 48), (1024, 32))),
     *((4, compression, pixels) for compression, pixels in ((16, 64), (64, 64), (256, 48), (1024, 32))),
@@ -156,13 +158,19 @@ class Taken:
     good: list[Uint16Array]
 
 
-def bursts(cases: list[tuple[int, int, int]], scenes: range, rounds: int, seed: int = 0) -> Iterator[Taken]:
+def bursts(
+    cases: list[tuple[int, int, int]],
+    scenes: range,
+    rounds: int,
+    seed: int = 0,
+    lights: Mapping[str, float] = MappingProxyType(LIGHT),
+) -> Iterator[Taken]:
     """As many good bursts as faulty ones."""
     for compression, specimen, bench in benches(cases, scenes, seed):
         stack = bench.marker.stack
         chance = np.random.default_rng([seed, stack.count, stack.camera_pixel])
-        lights = LIGHT if specimen else {"empty": 400.0}  # then all light is of the background
-        for light, electrons in lights.items():
+        shone = lights if specimen else {"empty": 400.0}  # then all light is of the background
+        for light, electrons in shone.items():
             for fault, shown in (each for _ in range(rounds) for each in faults(stack.count, chance)):
                 row = (fault, stack.count, compression, light)
                 both = [bench.burst(order, electrons) for order in (shown, [*range(stack.count), MARKER])]
@@ -485,6 +493,30 @@ def test_two_thousand_faults_and_as_many_good_bursts(figure: Callable[..., None]
         figure("R9", f"price of the marker, T = {count}, {kind}", f"+{light_part:.0%} light, +{1 / count:.0%} time")
     assert tally.sum(good=False).total() >= 2000
     check(tally)
+
+
+@pytest.mark.campaign
+@pytest.mark.timeout(7200)
+def test_what_more_light_finds(figure: Callable[..., None]) -> None:
+    """What the judge does not find in the dim it finds where there is more light."""
+    said: dict[tuple[str, bool], Counter[str]] = {}
+    good: dict[str, Counter[str]] = {}
+    lights = {f"{electrons:,} electrons": float(electrons) for electrons in DOSES_E}
+    for taken in bursts(CASES, range(6), 1, CAMPAIGN_SEED, lights):
+        light, alone = taken.row[-1], taken.row[1] == 1
+        said.setdefault((light, alone), Counter())[verdict(taken.bench, taken.faulty, taken.electrons)] += 1
+        good.setdefault(light, Counter())[verdict(taken.bench, taken.good, taken.electrons)] += 1
+    for light in lights:
+        one, many = said[light, True], said[light, False]
+        value = ", ".join(
+            f"{count['refuted'] / count.total():.1%} of {count.total()} with {patterns}"
+            for count, patterns in ((one, "one pattern"), (many, "4 or 16"))
+        )
+        figure("R9", f"wrong patterns found, {light} in the brightest pixels", value)
+        assert not one["proven"] + many["proven"]
+        assert not good[light]["refuted"]
+    most = said[list(lights)[-1], False]
+    assert most["refuted"] >= 0.99 * most.total()
 
 
 @pytest.mark.bench
