@@ -60,6 +60,8 @@ def test_pixel_angle_and_backlash_are_found(seed: int, tmp_path: Path) -> None:
     believe(rig)
     assert rig.optics.sensor_pixel_um == pytest.approx(PIXEL_UM / true["scale"], rel=0.002)
     assert rig.optics.sensor_ratio == 1
+    assert rig.mechanics.angle_deg == pytest.approx(true["angle_deg"], abs=0.05)
+    assert rig.mechanics.backlash_um == pytest.approx(true["backlash_um"], rel=0.05, abs=0.01)
     assert drawn.rig.stage is not None
     assert drawn.rig.stage.position_um() == (0.0, 0.0)
 

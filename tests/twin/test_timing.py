@@ -10,9 +10,11 @@ from typing import Any
 import numpy as np
 import pytest
 
+from dmu_hw.belief import believe
 from dmu_hw.calibrate import Outcome
+from dmu_hw.rig import Rig, load_rig
 from dmu_hw.routines.timing.transition import Exposures, Rates, transition
-from tests.twin.rigs import draw_rig, measured
+from tests.twin.rigs import Drawn, draw_rig, measured
 
 SMALL: dict[str, Any] = {"sensor_shape": [128, 128]}
 Figure = Callable[[str, str, str, str], None]
@@ -33,11 +35,11 @@ def clockwork(seed: int) -> tuple[dict[str, float], dict[str, float]]:
 
 def timed(
     seed: int, folder: Path, mirrors: dict[str, Any], camera: dict[str, float], stepping: str = "dmd", **changes: Any
-) -> Outcome:
+) -> tuple[Drawn, Outcome]:
     rig: dict[str, Any] = {"dmd": {"true": mirrors}, "camera": {"true": camera}, "stepping": stepping} | changes
     drawn = draw_rig(seed, folder, **rig)
     (outcome,) = measured(drawn, {"routine": "timing"})
-    return outcome
+    return drawn, outcome
 
 
 def figures_of(outcome: Outcome) -> dict[str, float]:
@@ -50,7 +52,11 @@ def figures_of(outcome: Outcome) -> dict[str, float]:
 @pytest.mark.parametrize("stepping", ["dmd", "camera", "software"])
 def test_times_are_found(stepping: str, tmp_path: Path) -> None:
     mirrors, camera = clockwork(2)
-    found = figures_of(timed(2, tmp_path, mirrors, camera, stepping, world=SMALL))
+    drawn, outcome = timed(2, tmp_path, mirrors, camera, stepping, world=SMALL, calibration={"results": "results"})
+    found = figures_of(outcome)
+    rig = Rig(load_rig(drawn.path))
+    believe(rig)
+    assert rig.settle_ms == max(rig.dmd.settle_ms, found["settle_ms"]) >= found["told_settle_ms"]
     settle_ms = mirrors["settle_ms"] + mirrors["dark_ms"]
     assert found["settle_ms"] == pytest.approx(settle_ms, rel=0.05, abs=camera["tick_ms"])
     assert found["readout_ms"] == pytest.approx(camera["readout_ms"], rel=0.05, abs=camera["tick_ms"])
@@ -65,7 +71,7 @@ def test_times_are_found(stepping: str, tmp_path: Path) -> None:
 def test_mirrors_that_stand_before_the_camera_looks_are_taken_at_their_word(tmp_path: Path) -> None:
     """A camera that needs longer to read out than mirrors to turn cannot see when they stand."""
     found = figures_of(
-        timed(3, tmp_path, {"settle_ms": 0.02, "dark_ms": 0.0}, {"readout_ms": 3.0}, "camera", world=SMALL)
+        timed(3, tmp_path, {"settle_ms": 0.02, "dark_ms": 0.0}, {"readout_ms": 3.0}, "camera", world=SMALL)[1]
     )
     assert found["settle_ms"] == found["told_settle_ms"] == pytest.approx(0.07)
     assert found["soonest_ms"] > 0.07
@@ -74,10 +80,10 @@ def test_mirrors_that_stand_before_the_camera_looks_are_taken_at_their_word(tmp_
 @pytest.mark.parametrize("stepping", ["dmd", "camera"])
 def test_a_sequence_that_begins_late_is_refused_until_the_rig_says_so(stepping: str, tmp_path: Path) -> None:
     (tmp_path / "corrected").mkdir()
-    outcome = timed(2, tmp_path, {}, {}, stepping, world=SMALL, dmd=_begins(2, told=0))
+    _, outcome = timed(2, tmp_path, {}, {}, stepping, world=SMALL, dmd=_begins(2, told=0))
     assert outcome.result is not None
     assert "sees pattern 2 of its order" in outcome.result.record.why
-    figures_of(timed(2, tmp_path / "corrected", {}, {}, stepping, world=SMALL, dmd=_begins(2, told=2)))
+    figures_of(timed(2, tmp_path / "corrected", {}, {}, stepping, world=SMALL, dmd=_begins(2, told=2))[1])
 
 
 def _begins(true: int, told: int) -> dict[str, Any]:
@@ -85,7 +91,7 @@ def _begins(true: int, told: int) -> dict[str, Any]:
 
 
 def test_mirrors_far_slower_than_told_are_found(tmp_path: Path) -> None:
-    found = figures_of(timed(4, tmp_path, {"settle_ms": 3.0, "dark_ms": 0.5}, {}, world=SMALL))
+    found = figures_of(timed(4, tmp_path, {"settle_ms": 3.0, "dark_ms": 0.5}, {}, world=SMALL)[1])
     assert found["settle_ms"] == pytest.approx(3.5, rel=0.05)
     assert found["early_ms"] > 3
 
@@ -106,7 +112,7 @@ MISSING = {"mirrors": {"to_sample": {"shift": [3000.0, 0.0]}}}
 def test_what_shows_no_mirrors_is_refused(
     world: dict[str, Any], truth: dict[str, Any], why: str, tmp_path: Path
 ) -> None:
-    outcome = timed(5, tmp_path, {}, {}, world=SMALL | world, truth=truth)
+    _, outcome = timed(5, tmp_path, {}, {}, world=SMALL | world, truth=truth)
     assert outcome.result is not None
     assert outcome.result.record.verdict == "refuse"
     assert why in outcome.result.record.why
@@ -163,7 +169,7 @@ def test_times_of_forty_rigs(tmp_path: Path, figure: Figure) -> None:
         mirrors, camera = clockwork(seed)
         folder = tmp_path / str(seed)
         folder.mkdir()
-        found = figures_of(timed(seed, folder, mirrors, camera, world={"sensor_shape": [256, 256]}))
+        found = figures_of(timed(seed, folder, mirrors, camera, world={"sensor_shape": [256, 256]})[1])
         true = camera | {"settle_ms": mirrors["settle_ms"] + mirrors["dark_ms"]}
         for name, errors in off.items():
             error_ms = abs(found[name] - true[name])
