@@ -128,5 +128,5 @@ def test_doses_of_forty_rigs(tmp_path: Path, figure: Figure) -> None:
         assert outcome.result.record.verdict != "refuse", outcome.result.record
         errors.append(abs(outcome.result.record.figures["bleach_dose_mj_cm2"] / dose - 1))
     text = f"median {np.median(errors):.2%}, worst {max(errors):.2%}"
-    figure("calibration", "bleach: dose of 40 rigs", text, "10 %")
+    figure("bleach", "dose of 40 rigs", text, "10 %")
     assert max(errors) <= 0.1

@@ -142,7 +142,7 @@ def test_stages_of_forty_rigs(tmp_path: Path, figure: Figure) -> None:
             errors[name].append(error)
     for name, unit, allowed in (("pixel", "%", 0.2), ("angle", "°", 0.05)):
         text = f"median {np.median(errors[name]) * allowed:.4f} {unit}, worst {max(errors[name]) * allowed:.4f} {unit}"
-        figure("calibration", f"stage: {name} of 40 rigs", text, f"{allowed} {unit}")
+        figure("stage", f"{name} of 40 rigs", text, f"{allowed} {unit}")
     text = f"median {np.median(errors['backlash']):.2f}, worst {max(errors['backlash']):.2f}"
-    figure("calibration", "stage: backlash of 40 rigs, in units of 5 % or 0.02 px", text, "1")
+    figure("stage", "backlash of 40 rigs, in units of 5 % or 0.02 px", text, "1")
     assert max(map(max, errors.values())) <= 1, errors

@@ -176,5 +176,5 @@ def test_times_of_forty_rigs(tmp_path: Path, figure: Figure) -> None:
             errors.append(0.0 if error_ms <= camera["tick_ms"] else error_ms / true[name])
     for name, errors in off.items():
         text = f"median {np.median(errors):.2%}, worst {max(errors):.2%}"
-        figure("calibration", f"timing: {name} of 40 rigs, beyond a clock tick", text, "5 %")
+        figure("timing", f"{name} of 40 rigs, beyond a clock tick", text, "5 %")
         assert max(errors) <= 0.05, name
