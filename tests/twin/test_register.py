@@ -221,16 +221,16 @@ def aside(pixels: int) -> Callable[[dict[str, Any]], None]:
     return change
 
 
-X, Y = 2, 2 + STEPS
-"""First fine frames that tell columns, and rows."""
+X, Y, END = 2, 2 + STEPS, 2 + 2 * STEPS
+"""First fine frames that tell columns, and rows, and where they end."""
 WRONG = {
     "coarse frames one late": rolled("coarse", 1),
     "coarse frames one early": rolled("coarse", -1),
     "fine frames one late": rolled("fine", 1),
     "fine frames one early": rolled("fine", -1),
     "steps of columns one late": rolled("fine", 1, X, Y),
-    "steps of rows half a period late": rolled("fine", STEPS // 2, Y),
-    "columns for rows": rolled("fine", STEPS, X),
+    "steps of rows half a period late": rolled("fine", STEPS // 2, Y, END),
+    "columns for rows": rolled("fine", STEPS, X, END),
     "steps backwards": backwards("fine", X, Y),
     "two fine frames swapped": swapped("fine", X + 1, X + 2),
     "a fine frame shown twice": put("fine", X + 3, X + 2),

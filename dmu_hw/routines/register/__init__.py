@@ -14,7 +14,7 @@ from typing import Annotated
 import numpy as np
 from pydantic import Field
 
-from dmu_hw.data import BoolArray
+from dmu_hw.data import BoolArray, Uint16Array
 from dmu_hw.exposing import NoLightError, fitting_exposure_ms
 from dmu_hw.files import Count, Fraction, Positive, Settings
 from dmu_hw.instrument import Instrument
@@ -23,7 +23,7 @@ from dmu_hw.ports import Roi
 from dmu_hw.routine import Check, Evidence, Finding, FitError
 from dmu_hw.routines.register.decoding import Lit, decoded_coarse, fine_period
 from dmu_hw.routines.register.fitting import fitted
-from dmu_hw.routines.register.stripes import Stripes, as_facts, coarse, fine, shown
+from dmu_hw.routines.register.stripes import as_facts, coarse, fine, shown
 
 _PART = 0.5
 """Of what the camera can tell."""
@@ -77,22 +77,21 @@ class Routine:
         except NoLightError as error:
             return Evidence({}, facts | {"no_light": str(error)})
 
-        def taken(stripes: list[Stripes], ms: float) -> np.ndarray:
-            patterns = np.concatenate([both, shown(stripes, shape)]) if stripes else both
+        def taken(patterns: BoolArray, ms: float) -> Uint16Array:
             return instrument.take(patterns, power_mw=power_mw, exposure_ms=ms, roi=roi, binning=binning)
 
         wide = coarse(shape)
-        first = taken(wide, exposure_ms)
+        first = taken(np.concatenate([both, shown(wide, shape)]), exposure_ms)
         arrays, facts = {"coarse": first}, facts | {"exposure_ms": exposure_ms, "coarse": as_facts(wide)}
         try:
-            seen = decoded_coarse(Lit.of(first[:1], first[1:2]), first[2:], wide)
-            period = fine_period(seen, first.shape[1:])
+            lit = Lit.of(first[:1], first[1:2])
+            period = fine_period(decoded_coarse(lit, lit.parts(first[2:]), wide), first.shape[1:])
         except FitError:
             return Evidence(arrays, facts)  # the fit will say the same
         narrow = fine(period)
         instrument.progress(len(wide), len(wide) + len(narrow))
-        arrays["fine"] = taken(narrow, exposure_ms)
-        arrays["half"] = taken([], exposure_ms / 2)
+        arrays["fine"] = taken(np.concatenate([both, shown(narrow, shape), both]), exposure_ms)
+        arrays["half"] = taken(both, exposure_ms / 2)
         instrument.progress(1, 1)
         return Evidence(arrays, facts | {"period": period, "fine": as_facts(narrow)})
 

@@ -41,32 +41,42 @@ _SEED = 0x5E6
 
 @dataclass(frozen=True, eq=False)
 class Lit:
-    """What the mirrors light, and how much."""
+    """What the mirrors light, and how much, at several times: dye bleaches, and lamps drift."""
 
     mask: BoolArray
     """(y, x) of a frame."""
-    dark: AnyArray
-    span: AnyArray
-    """Light of all mirrors over that of none."""
+    dark: Array
+    """Light of no mirror in the pixels that are lit, (time, n)."""
+    spans: Array
+    """Light of all mirrors over that of none, (time, n)."""
+    span: Array
+    """The mean of it, (y, x)."""
 
     @classmethod
     def of(cls, on: AnyArray, off: AnyArray) -> Lit:
-        """From frames (n, y, x) of all mirrors and of none."""
-        dark, span = off.mean(axis=0), on.mean(axis=0) - off.mean(axis=0)
+        """From frames (time, y, x) of all mirrors and of none."""
+        spans = on.astype(np.float64) - off
+        span = spans.mean(axis=0)
         # neighbours differ by noise and by their sensitivity; what the sample shows changes more slowly
         noise_adu = max(1.0, 1.4826 * float(np.median(np.abs(np.diff(span, axis=1)))) / math.sqrt(2))
         bright = float(np.percentile(span, 99.0))
         mask = span > max(_DIM * bright, _NOISES * noise_adu)
+        mask &= spans.min(axis=0) > 0.5 * span  # a pixel that was lit once only tells nothing
         if np.count_nonzero(mask) < _FEWEST:
             raise FitError(
                 f"no light of the mirrors is seen: all on are {bright:.1f} ADU brighter than all off, noise is "
                 f"{noise_adu:.1f} ADU; look for the lamp, its filter, a shutter, the dye, the light path of the DMD"
             )
-        return cls(mask, dark, span)
+        return cls(mask, off[:, mask].astype(np.float64), spans[:, mask], span)
 
-    def parts(self, frames: AnyArray) -> Array:
-        """Light of frames (frame, y, x) in the pixels that are lit, 0 as with no mirror, 1 as with all: (frame, n)."""
-        found: Array = (frames[:, self.mask].astype(np.float64) - self.dark[self.mask]) / self.span[self.mask]
+    def parts(self, frames: AnyArray, before: int = 0, after: int = 0) -> Array:
+        """Light of frames that were taken from one of the times to another, in the pixels that are lit: 0 as with no
+        mirror, 1 as with all; (frame, n)."""
+        found = np.empty((len(frames), np.count_nonzero(self.mask)))
+        for number, frame in enumerate(frames):
+            late = (number + 1) / (len(frames) + 1)
+            dark, span = ((1 - late) * light[before] + late * light[after] for light in (self.dark, self.spans))
+            found[number] = (frame[self.mask] - dark) / span
         return found
 
     @property
@@ -89,9 +99,9 @@ class Coarse:
     """Part of the lit pixels that follow the map."""
 
 
-def decoded_coarse(lit: Lit, frames: AnyArray, stripes: Sequence[Stripes]) -> Coarse:
-    """FitError where stripes are not seen, or pixels do not agree."""
-    parts, places = lit.parts(frames), lit.places
+def decoded_coarse(lit: Lit, parts: Array, stripes: Sequence[Stripes]) -> Coarse:
+    """From the light of stripes (frame, n). FitError where they are not seen, or pixels do not agree."""
+    places = lit.places
     clear = np.abs(parts - 0.5) > _CLEAR
     told, cells, good = [], [], np.ones(len(places), dtype=bool)
     for axis in AXES:
@@ -155,9 +165,9 @@ class Decoded:
     """Median swing of them, as a part of the light."""
 
 
-def decoded_fine(lit: Lit, frames: AnyArray, period: int, coarse: Coarse, shape: tuple[int, int]) -> Decoded:
-    """Where in a period, by the phase of the light over the steps; which period, by the map so far."""
-    parts, places = lit.parts(frames), lit.places
+def decoded_fine(lit: Lit, parts: Array, period: int, coarse: Coarse, shape: tuple[int, int]) -> Decoded:
+    """Where in a period, by the phase of the light over the steps (frame, n); which period, by the map so far."""
+    places = lit.places
     turns = np.exp(2j * np.pi * np.arange(STEPS) / STEPS)
     swings = [turns @ parts[:STEPS], turns @ parts[STEPS:]]
     strength = np.minimum(*(np.abs(swing) * 2 / STEPS for swing in swings))

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 import numpy as np
 
 from dmu_hw.physics.warp import Warp
@@ -23,14 +21,18 @@ def fitted(evidence: Evidence, pixel_um: float) -> Finding:
     if "no_light" in facts:
         raise FitError(f"{facts['no_light']}; look for the lamp, a filter, a shutter, the dye")
     wide, first = of_facts(facts["coarse"]), arrays["coarse"]
-    coarse = decoded_coarse(Lit.of(first[:1], first[1:2]), first[2:], wide)
-    fine_period(coarse, first.shape[1:])
-    rows, columns = facts["mirrors_shape"]
-    narrow, last = of_facts(facts["fine"]), arrays["fine"]
-    lit = Lit.of(np.stack([first[0], last[0]]), np.stack([first[1], last[1]]))
-    decoded = decoded_fine(lit, last[2:], facts["period"], coarse, (rows, columns))
-    found = Registration.of(lit, Window.of(facts), pixel_um, (rows, columns), coarse, decoded)
-    parts = np.concatenate([lit.parts(first[2:]), lit.parts(last[2:])])
+    early = Lit.of(first[:1], first[1:2])
+    fine_period(decoded_coarse(early, early.parts(first[2:]), wide), first.shape[1:])
+    narrow, last, shape = (
+        of_facts(facts["fine"]),
+        arrays["fine"],
+        (facts["mirrors_shape"][0], facts["mirrors_shape"][1]),
+    )
+    lit = Lit.of(np.stack([first[0], last[0], last[-2]]), np.stack([first[1], last[1], last[-1]]))
+    parts = np.concatenate([lit.parts(first[2:], 0, 1), lit.parts(last[2:-2], 1, 2)])
+    coarse = decoded_coarse(lit, parts[: len(wide)], wide)
+    decoded = decoded_fine(lit, parts[len(wide) :], facts["period"], coarse, shape)
+    found = Registration.of(lit, Window.of(facts), pixel_um, shape, coarse, decoded)
     shown = Shown.of(found, parts, [*wide, *narrow], len(wide))
     optics = {
         "mirrors": {"to_sample": found.warp.model_dump()},
@@ -38,18 +40,16 @@ def fitted(evidence: Evidence, pixel_um: float) -> Finding:
         "sample_to_sensor": Warp().model_dump(),
     }
     pictures, marks = found.pictures()
-    figures = found.figures() | shown.figures() | _light(lit, arrays)
+    figures = found.figures() | shown.figures() | _light(lit, arrays["half"])
     return Finding(optics, figures, pictures=pictures, marks=marks, curves=shown.curves())
 
 
-def _light(lit: Lit, arrays: Mapping[str, Array]) -> dict[str, float]:
-    """Whether light grows with time, and stayed as it was."""
-    span = lit.span[lit.mask]
-    bright = span >= np.percentile(span, _BRIGHT)
-    half = (arrays["half"][0].astype(np.float64) - arrays["half"][1])[lit.mask]
-    before, after = (arrays[name][0].astype(np.float64) - arrays[name][1] for name in ("coarse", "fine"))
-    ratio = after[lit.mask] / np.maximum(before[lit.mask], 1.0)
+def _light(lit: Lit, half: Array) -> dict[str, float]:
+    """Whether light grows with time, and stayed as it was: from frames of all mirrors and of none for half as long."""
+    before, *_, after = lit.spans
+    bright = after >= np.percentile(after, _BRIGHT)
+    doubled = 2 * (half[0].astype(np.float64) - half[1])[lit.mask]
     return {
-        "bent": abs(2 * float(np.median(half[bright] / span[bright])) - 1),
-        "unsteady": float(np.percentile(np.abs(ratio - 1), 80)),
+        "bent": abs(float(np.median(doubled[bright] / after[bright])) - 1),
+        "unsteady": float(np.percentile(np.abs(after / before - 1), 80)),
     }
