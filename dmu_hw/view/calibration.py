@@ -20,6 +20,7 @@ _MOST = 200
 """Results that a drift is shown over."""
 _SAID = {"pass": "Good", "warn": "Good, with warnings", "refuse": "FAILED: not to be used"}
 _TINY = 1e-4
+_LEAST_PERCENT = 0.01
 _RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 _SIGN = {"pass": "✓", "warn": "!", "refuse": "✗"}
 
@@ -266,8 +267,11 @@ def _change(name: str, by: float, was: float) -> str:
     if by == 0:
         return "none"
     sign = "+" if by > 0 else "−"
-    part = f" ({100 * abs(by / was):.2g} %)" if was else ""
-    return f"{sign}{_amount(name, abs(by))}{part}"
+    if not was:
+        return f"{sign}{_amount(name, abs(by))}"
+    percent = 100 * abs(by / was)
+    part = f"{digits(percent, 2)} %" if percent >= _LEAST_PERCENT else f"below {_LEAST_PERCENT} %"
+    return f"{sign}{_amount(name, abs(by))} ({part})"
 
 
 def _label(name: str) -> str:
