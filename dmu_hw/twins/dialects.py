@@ -3,6 +3,7 @@ driver; the twins answer as the drivers believe."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import Final, Protocol
 
@@ -190,9 +191,50 @@ class Ibeam:
         return ""
 
 
+class Lightbox:
+    """Our own box, as devices/firmware has it: a quarter of a second without a command, and it is off."""
+
+    _SILENCE_MS, _LONGEST_MS, _FULL, _FULL_W = 250.0, 60_000, 1000, 0.01
+
+    def __init__(self, emitter: Emitter) -> None:
+        self.switches: dict[str, str] = {}
+        self._emitter = emitter
+        self._power = 0
+        emitter.watchdog_ms = self._SILENCE_MS
+
+    def reply(self, command: str) -> str:
+        return f"{self._obeyed(command)}\r\n"
+
+    def _obeyed(self, command: str) -> str:
+        emitter = self._emitter
+        told = re.fullmatch("(ON|POWER) ([0-9]{1,5})", command)
+        if told is not None:
+            return self._set(told[1], int(told[2]))
+        if command == "OFF":
+            emitter.off()
+        said = {
+            "OFF": "OK",
+            "BEAT": "OK",
+            "POWER?": str(self._power),
+            "LIT?": f"{emitter.lit:d}",
+            "LOCK?": f"{emitter.closed:d}",
+            "ID?": "dmu-hw lightbox 1",
+        }
+        return said.get(command, "ERR")
+
+    def _set(self, what: str, value: int) -> str:
+        if value > (self._LONGEST_MS if what == "ON" else self._FULL):
+            return "ERR"
+        if what == "ON":
+            return "OK" if self._emitter.on(value / 1e3) else "OPEN"
+        self._power, self._emitter.power_w = value, value / self._FULL * self._FULL_W
+        return "OK"
+
+
 DIALECTS: Final[dict[str, Callable[[Emitter], Dialect]]] = {
     "generic": Generic,
     "obis": Obis,
     "cobolt": Cobolt,
     "ibeam": Ibeam,
+    "lightbox": Lightbox,
 }

@@ -1,5 +1,6 @@
 """A serial laser without hardware, behind a pseudo-terminal: `python -m dmu_hw.twins.laser --log laser.jsonl`.
-With `--dialect obis`, `cobolt` or `ibeam` it obeys the words of one that can be bought.
+With `--dialect obis`, `cobolt` or `ibeam` it obeys the words of one that can be bought, with `lightbox` those of our
+own box.
 
 It prints the name of its port, and writes each change of its light into the log with the time of `time.monotonic()`,
 which on Linux is the same for all processes. What is to go wrong it is told on its standard input, a line each, and
@@ -58,8 +59,10 @@ class Laser:
 
     def hear(self, command: str) -> bytes:
         """Obey one line; what goes back."""
-        self.emitter.hear()
+        self.emitter.look()
         reply = self._dialect.reply(command).encode()
+        if not reply.startswith(b"ERR"):  # noise is no sign of life
+            self.emitter.hear()
         if self._goes_wrong("silence"):
             return b""
         if self._goes_wrong("garble"):

@@ -72,9 +72,9 @@ def test_what_is_there_is_left_alone(dmu: Dmu, tmp_path: Path, what: str) -> Non
 def test_half_a_lab_is_not_left(dmu: Dmu, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     real = shutil.copytree
 
-    def full(source: Path, target: Path, **options: Any) -> None:
-        real(source, target, **options)
-        if target.name == "calibration":
+    def full(source: Path, target: Path, *given: Any, **options: Any) -> None:
+        real(source, target, *given, **options)
+        if Path(target).name == "calibration":
             raise OSError(28, "No space left on device", str(target))
 
     monkeypatch.setattr(shutil, "copytree", full)
