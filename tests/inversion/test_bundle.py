@@ -352,3 +352,14 @@ def test_noise_that_the_bundle_was_not_made_for_is_told(small: Bundle) -> None:
         {"sensor_pixel_um": 0.5, "sensor": {"read_noise_e": 2.1, "gain_adu_per_e": 0.5, "binning": "digital"}}
     )
     assert len(small.cautions(summed, 0.1, 1 / 3)) == 1
+
+
+@pytest.mark.parametrize(("sigma_um", "fits"), [(0.1, True), (2.0, False)])
+def test_blur_that_hides_behind_object_pixels_is_no_reason_to_refuse(
+    small: Bundle, sigma_um: float, fits: bool
+) -> None:
+    """A sixth more of one that is narrower than they are; as much of a wider one is a reason."""
+    assumed, measured = (with_({"emission": {"kind": "gaussian", "sigma_um": part * sigma_um}}) for part in (1.0, 1.17))
+    bundle = made(small.patterns, small.weights, optics=assumed)
+    assert bundle.misfits(assumed) == []
+    assert (bundle.misfits(measured) == []) == fits
