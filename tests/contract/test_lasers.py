@@ -453,6 +453,19 @@ def test_a_laser_that_does_not_obey_is_a_fault_and_told_again_until_it_does(benc
     device.wait(lit=False)
 
 
+def test_without_its_controller_it_is_dark(bench: tuple[Laser, Any]) -> None:
+    """As when the program is killed: the pipe to the guardian closes. The laser itself would stay on."""
+    device, rig = bench
+    rig.light.set_power(2.0)
+    rig.light.on(60_000.0)
+    assert device.lit
+    rig.light._link._process.stdin.close()
+    device.wait(lit=False)
+    rig.light._link._process.wait(10.0)
+    rig.light.open()
+    assert not rig.light.is_on()
+
+
 def test_one_without_a_watchdog_must_be_accepted(bench: tuple[Laser, Any]) -> None:
     _, rig = bench
     assert rig.light.watchdog_ms is None
