@@ -32,7 +32,7 @@ FULL_MW = 50.0
 def lit_rig(seed: int, folder: Path, *, meter: bool, **changes: Any) -> Drawn:
     """A rig with a light that does not do what it is told, dye that bleaches, and light that flickers."""
     folder.mkdir(parents=True, exist_ok=True)
-    bleach = float(10 ** np.random.default_rng([seed, *b"bleach"]).uniform(5.5, 7.5))
+    bleach = float(10 ** np.random.default_rng([seed, *b"bleach"]).uniform(6.0, 7.5))
     given: dict[str, Any] = {
         "light": output(np.random.default_rng([seed, *b"output"])),
         "world": {"flicker": 0.01, "sensor_shape": [96, 96]},
@@ -130,6 +130,15 @@ def test_no_more_light_than_the_rig_allows_though_its_settings_say_less(tmp_path
     read = outcome.result.evidence().arrays["read"]
     assert read.max() < 10.0 * (1 + 2 / 24 + 0.03), "the first reading above it is the last"
     assert error(drawn, outcome) < 0.01
+
+
+def test_dye_that_is_gone_before_it_is_measured_is_refused(tmp_path: Path) -> None:
+    dye = {"truth": {"dye": {"bleach_dose_mj_cm2": 3e4}}}
+    outcome = looked_at(lit_rig(3, tmp_path, meter=False, **dye), points=8)
+    assert not outcome.good
+    assert outcome.result is not None
+    refused = [check.name for check in outcome.result.record.checks if check.said == "refuse"]
+    assert outcome.result.record.why or "lost" in refused
 
 
 # ---------------------------------------------------------------- pure

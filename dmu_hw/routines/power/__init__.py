@@ -80,8 +80,9 @@ class Routine:
         """Readings at one setting."""
         longest_ms = (self.settings.readings + 1) * _LONGEST_READING_MS + self.settings.settle_ms
         with instrument.lit(setting_mw, longest_ms, bare=True):
+            instrument.clock.sleep_ms(self.settings.settle_ms)  # the sample is dark meanwhile, and does not bleach
             instrument.dmd.show(0)
-            instrument.clock.sleep_ms(instrument.dmd.settle_ms + self.settings.settle_ms)
+            instrument.clock.sleep_ms(instrument.dmd.settle_ms)
             return [taking.read() for _ in range(self.settings.readings)]
 
     def fit(self, evidence: Evidence, optics: Optics) -> Finding:  # noqa: ARG002 - nothing else needs to be known
@@ -101,6 +102,7 @@ class Routine:
             "linearity_error": float(np.max(np.abs(delivered_mw / delivered_mw[-1] - line))),
             "full_scale_factor": float(max(delivered_mw[-1] / top_mw, top_mw / delivered_mw[-1])),
             "flicker": points.flicker,
+            "lost": abs(points.lost),
             "misfit": found.misfit,
         }
         x, y = points.settings_mw, points.power * scale
@@ -127,6 +129,14 @@ class Routine:
                 self.settings.flicker,
                 0.2,
                 "the light is not steady: let it warm up, or look at each setting more often (`readings`)",
+            ),
+            Check(
+                "lost",
+                figures["lost"],
+                0.3,
+                0.6,
+                "it was darker going down than going up: let the light warm up; of dye that bleaches so fast, go to a "
+                "fresh place, or use a meter",
             ),
             Check(
                 "full_scale_factor",

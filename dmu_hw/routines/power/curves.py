@@ -34,6 +34,8 @@ class Points:
     noise: Floats
     """What chance may do to the power."""
     flicker: float
+    lost: float
+    """What of it was lost from going up to going down, as a part of it: to bleaching, or a light that tires."""
 
 
 @dataclass(frozen=True)
@@ -69,8 +71,9 @@ def points_of(evidence: Evidence) -> Points:
     # bleaching between going up and down is no flicker
     scatter = scatter / np.repeat(np.stack([up, down], axis=1)[bright], read.shape[1], axis=1)
     flicker = float(np.sqrt(np.mean(scatter.var(axis=1)) * count / max(1, count - 2)))
+    lost = float(1 - np.median((down / up)[bright]))
     noise = np.sqrt((floor**2 + (max(flicker, _LEAST_NOISE) * power) ** 2) / count + floor**2 / dark.size)
-    return Points(settings_mw, power, noise, flicker)
+    return Points(settings_mw, power, noise, flicker, lost)
 
 
 def fitted(points: Points) -> Fitted:

@@ -11,8 +11,10 @@ from dmu_hw.exposing import fitting_exposure_ms
 from dmu_hw.instrument import Instrument
 from dmu_hw.ports import Meter
 
-_PART = 0.15
+_PART = 0.02
 """Of what the camera can tell: many pixels need little light each, and dye that bleaches less tells more."""
+
+_SHORTEST_MS = 0.1
 
 
 class Reader(Protocol):
@@ -48,7 +50,7 @@ class ByCamera:
         self._instrument = instrument
         mirrors = np.ones(instrument.mirrors_shape, dtype=bool)
         power_mw = instrument.highest_mw
-        exposure_ms = fitting_exposure_ms(instrument, mirrors, power_mw=power_mw, part=_PART)
+        exposure_ms = max(_SHORTEST_MS, fitting_exposure_ms(instrument, mirrors, power_mw=power_mw, part=_PART))
         self._mode = instrument.mode(exposure_ms)
         (black,) = instrument.dark(exposure_ms, 1)
         (lit,) = instrument.take(mirrors[None], power_mw=power_mw, exposure_ms=exposure_ms)
