@@ -48,7 +48,7 @@ def errors(drawn: Drawn, outcome: Outcome) -> Errors:
         found["gain_adu_per_e"] / true.gain_adu_per_e - 1,
         found["offset_adu"] - true.offset_adu,
         found["read_noise_e"] / true.read_noise_e - 1,
-        found["saturation_e"] / full_e(true) - 1,
+        found.get("saturation_e", full_e(true)) / full_e(true) - 1,
     )
 
 
@@ -77,6 +77,8 @@ def test_the_numbers_of_a_camera_are_found(seed: int, tmp_path: Path) -> None:
     assert abs(off.offset_adu) < 0.3
     assert abs(off.read_noise) < 0.03
     assert abs(off.saturation) < 0.05
+    assert outcome.finding is not None
+    assert "saturation_e" in outcome.finding.figures
     assert outcome.result is not None
     assert outcome.result.record.verdict == "pass", outcome.result.record.checks
     _, again = fit_again(load_recipe(drawn.path.with_name("recipe.yaml")).measures[0], outcome.result)
