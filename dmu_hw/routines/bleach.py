@@ -24,7 +24,7 @@ from dmu_hw.routine import Check, Curve, Evidence, Finding, FitError, Sample
 Floats = NDArray[np.float64]
 _BLOCKS = 48
 """Along the longer side of the chip."""
-_ELECTRONS, _BRIGHT = 400.0, 99.5
+_ELECTRONS, _BRIGHT = 60.0, 99.5
 """Of a bright pixel: looks bleach too, and many pixels are seen."""
 _DARKS = 6
 _DIM = 20.0
@@ -32,6 +32,8 @@ _DIM = 20.0
 _BEGIN, _FOUND, _STEP = 2.0**-14, 0.9, 0.06
 """The search for a dose that is seen begins with this part of what is allowed, doubles it until this part of the light
 is left, and goes on in steps that take this part of it."""
+_ENOUGH, _ROUNDS = 0.6, 4
+"""As much light as may be left at the end, and how often it is gone on with until then."""
 _FAINT = 4
 """The low power is so much lower."""
 _COURSE = (0, 1, 1, 0, 0, 1, 1, 0, 0, 1)
@@ -187,11 +189,16 @@ class _Fading:
             if left < _FOUND:
                 step = _STEP * self._given() / -math.log(max(left, 0.05))
                 break
-        step = min(step, max(0.0, allowed - self._given()) / len(_COURSE))
-        for number, power in enumerate(_COURSE):
-            self._give(power, step)
-            self._look()
-            self.instrument.progress(24 + number - len(_COURSE), 24)
+        for _ in range(_ROUNDS):
+            step = min(step, max(0.0, allowed - self._given()) / len(_COURSE))
+            for number, power in enumerate(_COURSE):
+                self._give(power, step)
+                self._look()
+                self.instrument.progress(24 + number - len(_COURSE), 24)
+            left = self._left()
+            if left < _ENOUGH or self._given() > 0.98 * allowed:
+                break
+            step = _STEP * self._given() / -math.log(min(left, 0.99))
         arrays = {"looks": np.stack(self.looks), "dark": self.dark}
         facts = {
             "before_mw_ms": self.before_mw_ms,
