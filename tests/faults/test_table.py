@@ -8,7 +8,7 @@ from functools import cache
 from pathlib import Path
 
 import pytest
-from figures import FILE, kept, table
+from figures import FILE, MANUAL, TWIN, kept, manual, table
 
 ROOT = Path(__file__).parents[2]
 ROWS = {
@@ -37,10 +37,16 @@ def test_the_tests_of_a_row_are_there(row: str) -> None:
         assert test in defined_in(ROOT / path), f"{path}::{test}"
 
 
-def test_the_tests_of_the_figures_are_there() -> None:
-    for figure in kept():
+@pytest.mark.parametrize("file", [FILE, TWIN], ids=["faults", "twin"])
+def test_the_tests_of_the_figures_are_there(file: Path) -> None:
+    for figure in kept(file):
         path, _, test = figure.test.partition("::")
         assert test.partition("[")[0] in defined_in(ROOT / path), figure.test
-        assert figure.row in ROWS
+        assert file == TWIN or figure.row in ROWS
+
+
+def test_the_tables_show_the_figures() -> None:
     if FILE.exists():
         assert FILE.with_suffix(".md").read_text(encoding="utf-8") == table()
+    if TWIN.exists():
+        assert MANUAL.read_text(encoding="utf-8") == manual()
