@@ -88,4 +88,3 @@ def test_calibration_and_adaptation_regain_what_a_mis_set_rig_loses(
     assert ideal - lost > 2
     assert part >= 0.9
     assert adapted_s <= 300
-
