@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol, cast
@@ -14,7 +14,7 @@ from torch.nn import functional
 
 from dmu_hw import plugin, segments
 from dmu_hw.bundle import Bundle, Weights
-from dmu_hw.data import Estimate, Float32Array, Int32Array, Layout, PatternStack, Progress, Uint16Array
+from dmu_hw.data import Estimate, Float32Array, Layout, PatternStack, Progress, Uint16Array
 from dmu_hw.errors import InputError, Problem
 from dmu_hw.omezarr import Image, Labels, Store
 from dmu_hw.physics.forward import Forward
@@ -72,7 +72,7 @@ class Calibrated:
         self.window = window
         self.forward = Forward(optics, window.field_px, camera_pixel, centre_um=window.centre_um, device=device)
         self.sensor = SensorModel.at(optics.sensor, camera_pixel // optics.sensor_ratio)
-        self.bad: Tensor | None = None
+        self.mending: list[tuple[Tensor, Tensor]] = []
         if window.pixels is not None:
             maps = window.pixels
             offset_adu, response, dark = (
@@ -81,35 +81,51 @@ class Calibrated:
             )
             dark_e = dark * window.exposure_ms
             self.sensor = replace(self.sensor, offset_adu=offset_adu, response=response, dark_e=dark_e)
-            self.bad = torch.from_numpy(maps.bad.copy()).to(self.forward.device)
+            self.mending = list(_mending(torch.from_numpy(maps.bad.copy()).to(self.forward.device)))
 
-    def signal(self, frames: Uint16Array) -> Tensor:
-        """Frames (pattern, y, x) in units of object pixels of brightness 1 in full light, background taken off."""
-        photons = self.sensor.to_photons(torch.from_numpy(frames.astype(np.float32)).to(self.forward.device))
-        if self.bad is not None:
-            photons = _mended(photons, self.bad)
+    def signal(self, frames: Uint16Array | Tensor) -> Tensor:
+        """Frames (..., pattern, y, x) in units of object pixels of brightness 1 in full light, background taken off."""
+        given = frames if isinstance(frames, Tensor) else torch.from_numpy(frames.astype(np.float32))
+        photons = self.sensor.to_photons(given.to(self.forward.device).to(torch.float32))
+        if self.mending:
+            photons = _mended(photons, self.mending)
         power_mw, exposure_ms = self.window.power_mw, self.window.exposure_ms
         dark, one = (self.forward.photons(torch.tensor(value), power_mw, exposure_ms) for value in (0.0, 1.0))
         return (photons - dark) / (one - dark)
 
+    def even(self, images: Tensor) -> Tensor:
+        """Images (..., y, x) with the uneven light divided out."""
+        return images / self.forward.profile
+
     def flat(self, image: Tensor) -> Float32Array:
-        """An image with the uneven light divided out."""
-        even: Float32Array = (image / self.forward.profile).cpu().numpy()
-        return even
+        """The same of one, as an array."""
+        flat: Float32Array = self.even(image).cpu().numpy()
+        return flat
 
 
-def _mended(frames: Tensor, bad: Tensor) -> Tensor:
-    """Frames (pattern, y, x) with bad pixels as their neighbours are on average; where there are many, from the border
-    inwards."""
-    good, seen = (~bad)[None, None].to(frames.dtype), frames[:, None]
-    around = torch.ones(1, 1, 3, 3, dtype=frames.dtype, device=frames.device)
+_AROUND = torch.ones(1, 1, 3, 3)
+
+
+def _mending(bad: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+    """From the border of bad pixels inwards: what counts when a round begins, and by how much the sums of those that it
+    reaches are to be divided, which is 0 elsewhere."""
+    good, around = (~bad).to(torch.float32)[None, None], _AROUND.to(bad.device)
     while not good.all() and good.any():
         weight = functional.conv2d(good, around, padding=1)
-        mean = functional.conv2d(seen * good, around, padding=1) / weight.clamp(min=1)
         reached = (good == 0) & (weight > 0)
-        seen = torch.where(reached, mean, seen)
-        good = torch.where(reached, torch.ones_like(good), good)
-    return seen[:, 0]
+        yield good, weight * reached
+        good = (good + reached).clamp(max=1)
+
+
+def _mended(frames: Tensor, mending: Sequence[tuple[Tensor, Tensor]]) -> Tensor:
+    """Frames (..., pattern, y, x) with bad pixels as their neighbours are on average; where there are many, round by
+    round."""
+    seen = frames.reshape(-1, 1, *frames.shape[-2:])
+    around = _AROUND.to(frames)
+    for good, weight in mending:
+        mean = functional.conv2d(seen * good, around, padding=1) / weight.clamp(min=1)
+        seen = torch.where(weight > 0, mean, seen)
+    return seen.reshape(frames.shape)
 
 
 @dataclass(frozen=True)
@@ -156,31 +172,63 @@ class Correction:
         return (signal - self.offset) / self.gain
 
 
+@dataclass(frozen=True, eq=False)
+class Made:
+    """What a device made of some bursts, still on it."""
+
+    signals: Tensor
+    """(burst, pattern, y, x), as the model saw them."""
+    images: Tensor
+    """(burst, y, x) on the object grid."""
+    maps: Tensor | None = None
+    """(burst, map, y, x) from 0 to 1: where objects are, of a bundle that segments."""
+
+
 class Reconstructor:
     """One bundle looking through one window."""
 
     def __init__(self, bundle: Bundle, window: Window, device: torch.device | str = "cpu") -> None:
         self.bundle_hash = bundle.hash
         self.calibrated = Calibrated(window, bundle.patterns.camera_pixel, device)
+        self.device = torch.device(device)
+        self.half: torch.dtype | None = None
+        """The numbers that networks compute with where they need not be exact; None: single precision."""
         found = model_class(bundle.header.model, where="bundle", folder=Path())
         parts = Parts.of(bundle.weights)
         self.model = found(parts.inverse, bundle.patterns.layout, device)
         self.segmenter = _segmenter(bundle, parts, device) if bundle.header.task == "segment" else None
         self.correction = Correction.of(parts.correction, bundle.patterns.count, device)
 
-    @torch.no_grad()
     def estimate(self, frames: Uint16Array) -> Estimate:
         """A burst (pattern, y, x) → the specimen on the object grid, and the objects in it if the bundle segments."""
-        signal = self.correction.applied(self.calibrated.signal(frames))
-        image = self.calibrated.flat(self.model(signal[None])[0])
-        if self.segmenter is None:
-            image = image.clip(min=0)  # no light is darker than none; what a segmenter looks at is no image
-        labels = None if self.segmenter is None else self._objects(self.segmenter, image)
-        return Estimate(image, self.calibrated.window.optics.object_pixel_um, self.bundle_hash, labels)
+        return self.estimates([frames])[0]
 
-    def _objects(self, segmenter: Segmenter, image: Float32Array) -> Int32Array:
-        seen = torch.from_numpy(image)[None].to(self.calibrated.forward.device)
-        return segments.instances(torch.sigmoid(segmenter(seen))[0].cpu().numpy())
+    def estimates(self, bursts: Sequence[Uint16Array]) -> list[Estimate]:
+        """Several bursts at once; the numbers are those of one by one, but for rounding."""
+        return self.finished(self.made(torch.from_numpy(np.stack(bursts))))
+
+    @torch.no_grad()
+    def made(self, frames: Tensor) -> Made:
+        """Bursts (burst, pattern, y, x), as numbers of the camera → all that the device has to do with them."""
+        signals = self.correction.applied(self.calibrated.signal(frames))
+        with torch.autocast(self.device.type, dtype=self.half, enabled=self.half is not None):
+            images = self.model(signals)
+        images = self.calibrated.even(images.to(torch.float32))
+        if self.segmenter is None:
+            return Made(signals, images.clamp(min=0))  # no light is darker than none
+        with torch.autocast(self.device.type, dtype=self.half, enabled=self.half is not None):
+            maps = self.segmenter(images)
+        return Made(signals, images, torch.sigmoid(maps.to(torch.float32)))  # what a segmenter looks at is no image
+
+    def finished(self, made: Made) -> list[Estimate]:
+        """What is left to do beside the device."""
+        images: Float32Array = made.images.cpu().numpy()
+        maps = None if made.maps is None else made.maps.cpu().numpy()
+        pixel_um = self.calibrated.window.optics.object_pixel_um
+        return [
+            Estimate(image, pixel_um, self.bundle_hash, None if maps is None else segments.instances(maps[index]))
+            for index, image in enumerate(images)
+        ]
 
 
 def _segmenter(bundle: Bundle, parts: Parts, device: torch.device | str) -> Segmenter:
