@@ -1,0 +1,135 @@
+"""The link to a core of Micro-Manager, and the one place through which all calls to it go.
+
+No lock of ours is held during a call: the core has its own, one for each device adapter, so that a light can be put off
+while a camera exposes, unless both are in the same adapter and that one is busy. Over the bridge, calls take turns.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable
+from typing import Any
+
+from dmu_hw.drivers.micromanager.handle import Handle
+from dmu_hw.drivers.micromanager.settings import ConnectionSettings
+from dmu_hw.drivers.micromanager.sources import source_of
+from dmu_hw.drivers.micromanager.words import said_by, snake
+from dmu_hw.errors import DeviceError, InputError, Problem
+from dmu_hw.ports import Mount
+
+
+class Connection:
+    """A core while it is open. Of one that is borrowed, whatever devices change is put back when it is closed."""
+
+    Settings = ConnectionSettings
+
+    def __init__(self, settings: ConnectionSettings, mount: Mount) -> None:
+        self.settings = settings
+        self.name = mount.name
+        self._source = source_of(mount.name, settings)
+        self._core: Any = None
+        self._methods: dict[str, Callable[..., Any]] = {}
+        self._undo: dict[Hashable, Callable[[], object]] = {}
+        problems = list(_contradictions(settings, mount))
+        if problems:
+            raise InputError(problems)
+
+    @property
+    def is_open(self) -> bool:
+        return self._core is not None
+
+    @property
+    def core(self) -> Any:
+        """The core itself, for those who know what they do with it."""
+        if self._core is None:
+            raise DeviceError(self.name, "is not open")
+        return self._core
+
+    @property
+    def borrowed(self) -> bool:
+        return self._source.borrowed
+
+    def open(self) -> None:
+        if self.is_open:
+            return
+        self._core = self._source.start()
+        try:
+            self._load()
+        except DeviceError:
+            self.close()
+            raise
+
+    def close(self) -> None:
+        """What was borrowed goes back as it was; what is ours is unloaded."""
+        failures: list[DeviceError] = []
+        try:
+            for undo in reversed(self._undo.values()):
+                try:
+                    undo()
+                except DeviceError as error:
+                    failures.append(error)
+        finally:
+            self._undo, self._methods, self._core = {}, {}, None
+            self._source.stop()
+        if failures:
+            raise DeviceError(self.name, f"was not put back as it was: {'; '.join(map(str, failures))}")
+
+    def _load(self) -> None:
+        """Configuration, buffer, properties."""
+        if self.settings.config is not None:
+            if not self.settings.config.is_file():
+                raise DeviceError(self.name, f"there is no file {self.settings.config}")
+            self.ask(self.name, "loadSystemConfiguration", str(self.settings.config))
+        held_mb = int(self.ask(self.name, "getCircularBufferMemoryFootprint"))
+        if held_mb != self.settings.buffer_mb:
+            self.keep("buffer", "setCircularBufferMemoryFootprint", held_mb)
+            self.ask(self.name, "setCircularBufferMemoryFootprint", self.settings.buffer_mb)
+        for label, values in self.settings.properties.items():
+            Handle(self, self.name, label).set_all(values)
+
+    def ask(self, device: str, call: str, *arguments: Any, of: str = "") -> Any:
+        """What the core answers; a failure is an error of that device of ours. `of` is what it is about."""
+        try:
+            return self._method(device, call)(*arguments)
+        except DeviceError:
+            raise
+        except Exception as error:  # the bridge raises nothing narrower, and all of it is a failed call
+            raise DeviceError(device, f"Micro-Manager{of}: {call} failed: {said_by(error)}") from error
+
+    def keep(self, what: Hashable, call: str, *arguments: Any) -> None:
+        """This call puts back what is going to be changed; of a core of our own, nothing has to be."""
+        if self.borrowed:
+            self._undo.setdefault(what, lambda: self.ask(self.name, call, *arguments))
+
+    def _method(self, device: str, call: str) -> Callable[..., Any]:
+        """Cores speak in camelCase, in snake_case over the bridge, or in both."""
+        found = self._methods.get(call)
+        if found is not None:
+            return found
+        if self._core is None:
+            raise DeviceError(device, f"its connection {self.name!r} is not open")
+        for name in (call, snake(call)):
+            method: Callable[..., Any] | None = getattr(self._core, name, None)
+            if method is not None:
+                self._methods[call] = method
+                return method
+        raise DeviceError(device, f"this core of Micro-Manager has no {call}")
+
+
+def _contradictions(settings: ConnectionSettings, mount: Mount) -> list[Problem]:
+    """What is said of a core of our own and of none, or the other way round."""
+    document = mount.document
+    if settings.backend == "python":
+        if settings.config is not None:
+            return []
+        return [Problem(document.where(("config",)), "key 'config' is missing: a core of our own has to load one")]
+    what = f"only a core of our own can be told, and this one is said to be {settings.backend}"
+    given = [key for key in ("adapters", "config") if getattr(settings, key) is not None]
+    return [Problem(document.where((key,)), what) for key in given]
+
+
+def link_of(mount: Mount) -> Connection:
+    """The connection that a device of Micro-Manager's hangs on."""
+    if not isinstance(mount.connection, Connection):
+        where = mount.document.where(("connection",))
+        raise InputError([Problem(where, "driver micromanager needs a connection whose driver is micromanager")])
+    return mount.connection

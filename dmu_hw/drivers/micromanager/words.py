@@ -1,0 +1,35 @@
+"""How Micro-Manager's cores say things: names of calls, errors, lists, values."""
+
+from __future__ import annotations
+
+import math
+import re
+from typing import Any
+
+
+def snake(call: str) -> str:
+    """setSLMImage → set_slm_image, as pycromanager writes it."""
+    return re.sub("([a-z0-9])([A-Z])", r"\1_\2", re.sub("(.)([A-Z][a-z]+)", r"\1_\2", call)).lower()
+
+
+def said_by(error: Exception) -> str:
+    """The first line of an error: those of the bridge go on with Java's stack."""
+    text = str(error).strip()
+    return text.splitlines()[0] if text else type(error).__name__
+
+
+def texts(values: Any) -> tuple[str, ...]:
+    """A list of text as a core gives it, or as the bridge does: an object of Java's."""
+    if hasattr(values, "size") and hasattr(values, "get"):
+        return tuple(str(values.get(place)) for place in range(values.size()))
+    return tuple(map(str, values))
+
+
+def same(found: str, wanted: str) -> bool:
+    """Whether two values are one: Micro-Manager writes 1 as 1.0000."""
+    if found == wanted:
+        return True
+    try:
+        return math.isclose(float(found), float(wanted), rel_tol=1e-4, abs_tol=1e-9)
+    except ValueError:
+        return False
