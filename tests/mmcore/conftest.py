@@ -20,10 +20,9 @@ import pytest
 from filelock import FileLock
 from platformdirs import user_cache_path
 
-sys.path[:0] = [
-    str(Path(__file__).parent),
-    *(str(Path(__file__).parents[1] / name) for name in ("acquisition", "faults")),
-]
+sys.path.insert(0, str(Path(__file__).parent))
+sys.path.insert(0, str(Path(__file__).parents[1] / "acquisition"))
+sys.path.insert(0, str(Path(__file__).parents[1] / "faults"))
 from simworld import LIBRARY, SimRig
 
 HERE = Path(__file__).parent
