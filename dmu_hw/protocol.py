@@ -14,6 +14,7 @@ from dmu_hw.choosing import Choice
 from dmu_hw.errors import InputError, Problem
 from dmu_hw.files import Count, Document, FilePath, Name, NonNegative, Positive, Settings, validate
 from dmu_hw.physics.patterns import PatternSet
+from dmu_hw.pursuit import Pursuit
 from dmu_hw.routes import Grid, Position
 from dmu_hw.timing import TimePoints, Timing
 from dmu_hw.watch import Watch
@@ -247,6 +248,8 @@ class Course(_Checked):
     frame_timeout_ms: Positive = 2000.0
     """Longest wait for a frame beyond its exposure."""
     budget: Budget = Budget()
+    live: Pursuit | None = Pursuit()
+    """Reconstruct while the run goes on, where there is an inverse; null: only when the light is off for good."""
     keep_spool: bool = False
     """Keep the raw TIFF segments after they were copied to OME-Zarr and checked."""
 

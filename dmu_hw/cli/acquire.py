@@ -15,6 +15,7 @@ import numpy as np
 from dmu_hw import __version__
 from dmu_hw.cli.finish import finish, segments
 from dmu_hw.cli.imaging import image
+from dmu_hw.cli.living import live_of
 from dmu_hw.cli.output import Output
 from dmu_hw.cli.planning import tell_belief, tell_plan
 from dmu_hw.cli.session import Session, open_session, outsiders
@@ -31,7 +32,10 @@ if TYPE_CHECKING:
 
 
 def run_protocol(path: Path, rig_path: Path | None, out: Path, output: Output) -> None:
-    """Everything from the YAML to the report. What can be refused is refused before there is a run folder."""
+    """Everything from the YAML to the report. What can be refused is refused before there is a run folder.
+
+    Who wants to see reconstructions as they are made subscribes to `live`, if there is one, before `image`:
+    `live.listen(listener)` (see dmu_hw.live)."""
     began_s = time.monotonic()
     output.lights = True
     session = open_session(path, rig_path)
@@ -40,6 +44,7 @@ def run_protocol(path: Path, rig_path: Path | None, out: Path, output: Output) -
     tell_belief(session, output)
     read_hours(session.rig.file)
     bundles = bundles_of(session, output)
+    live = live_of(session, bundles)
     disk_bytes = needed_bytes(session, bundles)
     check_room(out, disk_bytes)
     with ExitStack() as instrument:
@@ -48,7 +53,7 @@ def run_protocol(path: Path, rig_path: Path | None, out: Path, output: Output) -
         run = new_run(out, session.protocol.name)
         with run_held(run, output):
             _write_settings(run, session, bundles)
-            taken = image(run, session, Past(), output, bundles=bundles, disk_bytes=disk_bytes)
+            taken = image(run, session, Past(), output, bundles=bundles, disk_bytes=disk_bytes, live=live)
             instrument.close()  # others may have it while this run is stored
             finish(run, session, bundles, taken, output, began_s)
 

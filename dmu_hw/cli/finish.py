@@ -13,6 +13,7 @@ import numpy as np
 
 from dmu_hw.bleaching import bleaching_of
 from dmu_hw.cli.imaging import Taken, counted
+from dmu_hw.cli.living import live_lines
 from dmu_hw.cli.output import DONE, INCOMPLETE, Output
 from dmu_hw.cli.session import Session
 from dmu_hw.counts import Counts
@@ -54,7 +55,7 @@ def finish(
     output.remains = ""
     _tell(run, taken, facts, output)
     status = DONE if facts["complete"] else INCOMPLETE
-    told = {name: facts[name] for name in ("complete", "counts", "cautions", "metrics", "objects")}
+    told = {name: facts[name] for name in ("complete", "counts", "cautions", "metrics", "objects", "live")}
     if "drift" in facts:
         told["drift"] = {name: facts["drift"][name] for name in ("looks", "laid_back", "laid_px", "drifts")}
     output.finish(status, **told, missing=taken.gaps)
@@ -73,6 +74,7 @@ def _facts(run: RunFolder, session: Session, taken: Taken, metrics: dict[str, fl
         "resumed": taken.resumed,
         "complete": counts.missing == 0 and counts.saved == counts.expected,
         "aborted": counts.aborted or None,
+        "live": taken.live,
         "counts": counted(counts),
         "missing_reasons": _reasons(counts),
         "late": {"bursts": counts.late_bursts, "worst_s": counts.worst_late_s},
@@ -200,6 +202,8 @@ def _tell(run: RunFolder, taken: Taken, facts: dict[str, Any], output: Output) -
         if drift["beyond"]:
             what = f"{drift['worst']:.2f} px" if name == "registration" else f"{drift['worst']:+.1%}"
             output.say(f"drift: {name}, {what} at the worst; the report shows it over time")
+    for line in live_lines(facts["live"]) if facts["live"] is not None else ():
+        output.say(line)
     objects = facts["objects"]
     if objects is not None and objects["mean"] is not None:
         output.say(f"{'objects per field':>28}  {objects['mean']:.1f}")

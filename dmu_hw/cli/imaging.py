@@ -29,6 +29,7 @@ from dmu_hw.survey import Survey
 if TYPE_CHECKING:
     from dmu_hw.bundle import Bundle
     from dmu_hw.cli.truth import Truth
+    from dmu_hw.live import Live
 
 _TOLD_GAPS = 10
 _SAME_CLOCK_MS = 60_000.0
@@ -63,13 +64,22 @@ class Taken:
     """Of lamp and mirrors after it."""
     gaps: list[str] = field(default_factory=list)
     """The first frames that are missing, and why."""
+    live: dict[str, Any] | None = None
+    """What was reconstructed meanwhile; of a run that was resumed, since then."""
 
 
 def image(
-    run: RunFolder, session: Session, past: Past, output: Output, *, bundles: Mapping[str, Bundle], disk_bytes: int
+    run: RunFolder,
+    session: Session,
+    past: Past,
+    output: Output,
+    *,
+    bundles: Mapping[str, Bundle],
+    disk_bytes: int,
+    live: Live | None = None,
 ) -> Taken:
     """Take all that is not sealed yet. The rig is open; `bundles` reconstruct, `disk_bytes` is what the whole run
-    needs."""
+    needs; `live` is told of every burst."""
     plan, clock = session.plan, session.rig.clock
     labelled = any(bundle.header.task == "segment" for bundle in bundles.values())
     truths, gaps = _looked_back(session, past, labelled=labelled), told_gaps(plan, past.gaps)
@@ -92,9 +102,13 @@ def image(
         survey = _survey(run, session, past, bundles, journal)
         if survey is not None:
             ending.enter_context(survey)
+        if live is not None:
+            ending.enter_context(live)
         with output.progress("imaging") as progress:
 
             def watch(shot: Shot, burst: Burst) -> None:
+                if live is not None:
+                    live.put(shot, burst, control.check)
                 for truth in truths.values():
                     truth.look(shot)
                 missing = [{"shot": shot.index, **asdict(gap)} for gap in burst.missing]
@@ -118,7 +132,9 @@ def image(
                 counts = engine.run()
             if not counts.aborted:
                 journal.add("end", counts=counted(counts))
-    return _taken(session, past, truths, gaps, clock.now_ms() + offset_ms)
+    taken = _taken(session, past, truths, gaps, clock.now_ms() + offset_ms)
+    taken.live = None if live is None else live.told()
+    return taken
 
 
 def already(session: Session, past: Past, *, labelled: bool) -> Taken:

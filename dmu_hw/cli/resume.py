@@ -14,6 +14,7 @@ from dmu_hw import __version__
 from dmu_hw.cli.acquire import bundles_of, needed_bytes, run_held
 from dmu_hw.cli.finish import finish, segments
 from dmu_hw.cli.imaging import already, image
+from dmu_hw.cli.living import live_of
 from dmu_hw.cli.output import Output
 from dmu_hw.cli.session import Kept, Session, load_bundle, open_session
 from dmu_hw.errors import InputError, Problem
@@ -44,12 +45,13 @@ def resume_run(folder: Path, path: Path | None, rig_path: Path | None, output: O
         if past.ended:
             taken = already(session, past, labelled=labelled)
         else:
+            live = live_of(session, bundles)
             disk_bytes = needed_bytes(session, bundles)
             check_room(run.path, disk_bytes - _spooled_bytes(run))
             with ExitStack() as instrument:
                 instrument.enter_context(rig_held(session.rig.file))
                 instrument.enter_context(session.rig.opened())
-                taken = image(run, session, past, output, bundles=bundles, disk_bytes=disk_bytes)
+                taken = image(run, session, past, output, bundles=bundles, disk_bytes=disk_bytes, live=live)
         finish(run, session, bundles, taken, output, began_s)
 
 

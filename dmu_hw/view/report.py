@@ -23,6 +23,7 @@ from dmu_hw.view.gallery import fields_section, patterns_section
 from dmu_hw.view.gaps import gaps_section
 from dmu_hw.view.objects import objects_section
 from dmu_hw.view.page import Html, Section, join, page, pairs, paragraph, table, tag, verbatim
+from dmu_hw.view.promptness import live_cautions, live_tiles
 from dmu_hw.view.samples import Sampler, chosen
 from dmu_hw.view.verdict import verdict, verdict_section
 from dmu_hw.view.watching import drift_cautions, watching_section
@@ -121,7 +122,7 @@ def _cautions(facts: dict[str, Any]) -> list[str]:
     if unproven := facts["counts"]["unproven_bursts"]:
         what = "not proven to have the right patterns: this DMD cannot tell what it showed"
         cautions.append(f"{plural(unproven, 'burst')} {what}. Only the count and the times of the frames speak for it.")
-    return [*cautions, *drift_cautions(facts.get("drift")), *_mishaps(facts)]
+    return [*cautions, *drift_cautions(facts.get("drift")), *live_cautions(facts.get("live")), *_mishaps(facts)]
 
 
 def _mishaps(facts: dict[str, Any]) -> list[str]:
@@ -155,6 +156,7 @@ def _glance(plan: Plan, facts: dict[str, Any]) -> list[tuple[object, object]]:
         ("dose per field", f"{_doses(facts)} mJ/cm²"),
         (f"fields of {field_um} µm", f"{plan.positions:,}{_times(plan.planes, 'planes')}{_times(plan.times, 'times')}"),
         *([("objects per field", _mean(objects["mean"]))] if objects is not None else []),
+        *live_tiles(facts.get("live")),
     ]
 
 
