@@ -10,7 +10,6 @@ import math
 import time
 from typing import Final
 
-from dmu_hw.errors import DeviceTimeout
 from dmu_hw.files import NonNegative
 from dmu_hw.lines import LineLight, Source
 from dmu_hw.ports import Mount
@@ -55,22 +54,11 @@ class Light(LineLight):
 
     def _greet(self) -> None:
         self._line.hail("OFF", "OK")
-        self._wait_for_start()
-        self.off()
-        self._tell_power(0.0)
-
-    def _wait_for_start(self) -> None:
-        until_s = time.monotonic() + self.settings.start_ms / 1e3
-        while True:
-            try:
-                name = self._line.ask("ID?")
-            except DeviceTimeout:
-                if time.monotonic() >= until_s:
-                    raise
-            else:
-                break
+        name = self._line.first("ID?", ".*", self.settings.start_ms)[0]
         if name != NAME:
             raise self._line.odd("ID?", name, (NAME,))
+        self.off()
+        self._tell_power(0.0)
 
     def _tell_power(self, own_mw: float) -> None:
         self._line.tell(f"POWER {round(_FULL * own_mw / self.most_mw)}", "OK")

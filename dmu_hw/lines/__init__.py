@@ -1,7 +1,22 @@
-"""Devices that obey lines of text on a serial port: the line, what a rig says of it, what lights share."""
+"""Devices on a serial port: the bytes, lines of text, what a rig says of them, what lights and boxes share."""
 
-from dmu_hw.lines.light import LineLight
+from dmu_hw.lines.box import Box, BoxLight, BoxPort, BoxShutter, GatedSource, GateSettings
+from dmu_hw.lines.light import LineLight, SerialLight
 from dmu_hw.lines.line import Line
 from dmu_hw.lines.settings import Port, Source
+from dmu_hw.lines.wire import Wire
 
-__all__ = ["Line", "LineLight", "Port", "Source"]
+__all__ = [
+    "Box",
+    "BoxLight",
+    "BoxPort",
+    "BoxShutter",
+    "GateSettings",
+    "GatedSource",
+    "Line",
+    "LineLight",
+    "Port",
+    "SerialLight",
+    "Source",
+    "Wire",
+]

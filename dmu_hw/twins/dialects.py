@@ -16,15 +16,28 @@ class Dialect(Protocol):
     switches: dict[str, str]
     """What people may have set on it before."""
 
+    def split(self, heard: bytes) -> tuple[list[bytes], bytes]:
+        """Whole commands, and what may become one."""
+
     def reply(self, command: str) -> str:
         """All that goes back, with the ends of its lines."""
+
+
+class Lines:
+    """Commands are lines."""
+
+    end = b"\r\n"
+
+    def split(self, heard: bytes) -> tuple[list[bytes], bytes]:
+        *commands, rest = heard.split(self.end)
+        return commands, rest
 
 
 def _number(text: str) -> float | None:
     return float(text) if text.replace(".", "", 1).isdigit() else None
 
 
-class Generic:
+class Generic(Lines):
     """A laser whose words are made up: those of no manual."""
 
     def __init__(self, emitter: Emitter) -> None:
@@ -54,7 +67,7 @@ class Generic:
         return "OK"
 
 
-class Obis:
+class Obis(Lines):
     """Coherent's. Until its handshake is on, commands are not answered, and questions not followed by OK."""
 
     _LOWEST_W, _HIGHEST_W = 0.001, 0.1
@@ -110,7 +123,7 @@ class Obis:
         return self._REMOTE | (self._READY if emitter.lit else self._STANDBY)
 
 
-class Cobolt:
+class Cobolt(Lines):
     """Hübner's. The fault that an open interlock is stays until it is cleared."""
 
     _HIGHEST_W: Final = 0.1
@@ -151,7 +164,7 @@ class Cobolt:
         return "OK"
 
 
-class Ibeam:
+class Ibeam(Lines):
     """Toptica's. As it is switched on it echoes, and ends its answers with a prompt."""
 
     _HIGHEST_UW = 100_000.0
@@ -191,7 +204,7 @@ class Ibeam:
         return ""
 
 
-class Lightbox:
+class Lightbox(Lines):
     """Our own box, as devices/firmware has it: a quarter of a second without a command, and it is off."""
 
     _SILENCE_MS, _LONGEST_MS, _FULL, _FULL_W = 250.0, 60_000, 1000, 0.01
@@ -231,7 +244,7 @@ class Lightbox:
         return "OK"
 
 
-DIALECTS: Final[dict[str, Callable[[Emitter], Dialect]]] = {
+LASERS: Final[dict[str, Callable[[Emitter], Dialect]]] = {
     "generic": Generic,
     "obis": Obis,
     "cobolt": Cobolt,

@@ -1,6 +1,6 @@
 """A serial laser without hardware, behind a pseudo-terminal: `python -m dmu_hw.twins.laser --log laser.jsonl`.
 With `--dialect obis`, `cobolt` or `ibeam` it obeys the words of one that can be bought, with `lightbox` those of our
-own box.
+own box, with `triggerscope` or `mmarduino` those of the boxes of others; its light then hangs on their first output.
 
 It prints the name of its port, and writes each change of its light into the log with the time of `time.monotonic()`,
 which on Linux is the same for all processes. What is to go wrong it is told on its standard input, a line each, and
@@ -26,10 +26,11 @@ import contextlib
 import os
 import select
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
-from dmu_hw.twins.dialects import DIALECTS, Dialect
+from dmu_hw.twins.boxes import BOXES
+from dmu_hw.twins.dialects import LASERS, Dialect
 from dmu_hw.twins.emitter import Emitter
 
 YAML: dict[str, Any] = {
@@ -43,6 +44,7 @@ YAML: dict[str, Any] = {
     "interlock": {"ask": "SYST:LOCK?", "closed": ["CLOSED"], "open": ["OPEN"]},
 }
 """How a rig YAML tells the driver `generic` to speak with it; `port` is missing, and what it has of a watchdog."""
+DIALECTS: dict[str, Callable[[Emitter], Dialect]] = {**LASERS, **BOXES}
 _HURRY = -15
 _NOISE = b"\xff\x00\x1b?#\x80"
 
@@ -57,17 +59,21 @@ class Laser:
         self.unplugged = False
         self._dialect = dialect
 
-    def hear(self, command: str) -> bytes:
-        """Obey one line; what goes back."""
+    def split(self, heard: bytes) -> tuple[list[bytes], bytes]:
+        """Whole commands, and what may become one."""
+        return self._dialect.split(heard)
+
+    def hear(self, command: bytes) -> bytes:
+        """Obey one command; what goes back."""
         self.emitter.look()
-        reply = self._dialect.reply(command).encode()
+        reply = self._dialect.reply(command.decode("latin-1")).encode("latin-1")
         if not reply.startswith(b"ERR"):  # noise is no sign of life
             self.emitter.hear()
         if self._goes_wrong("silence"):
             return b""
         if self._goes_wrong("garble"):
             return _NOISE + b"\r\n"
-        return reply[: max(1, len(reply) // 2 - 1)] if self._goes_wrong("halve") else reply
+        return _half(reply) if self._goes_wrong("halve") else reply
 
     def suffer(self, what: str) -> None:
         """Be told what goes wrong."""
@@ -94,6 +100,11 @@ class Laser:
         due = self.wrong[what] > 0
         self.wrong[what] -= due
         return due
+
+
+def _half(reply: bytes) -> bytes:
+    """Of a line, something, and not its end."""
+    return reply[: max(1, len(reply) // 2 - 1)] if reply.endswith(b"\r\n") else reply[: len(reply) // 2]
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -126,9 +137,9 @@ def _serve(laser: Laser) -> None:
         laser.emitter.look()
         if ours in ready:
             heard += os.read(ours, 4096)
-            *commands, heard = heard.split(b"\r\n")
+            commands, heard = laser.split(heard)
             for command in commands:
-                os.write(ours, laser.hear(command.decode("ascii", "replace")))
+                os.write(ours, laser.hear(command))
         if 0 in ready:
             more = os.read(0, 4096)
             if not more:

@@ -8,36 +8,28 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 from fakes import bench_rig
 from lasers import Laser, laser, laser_rig, posix
 from lines import line
 from pydantic import ValidationError
 
-from dmu_hw.drivers import cobolt, generic, ibeam, lightbox, obis
+from dmu_hw.drivers import cobolt, ibeam, obis
 from dmu_hw.errors import DeviceError, InputError
 from dmu_hw.files import Document
 from dmu_hw.guard import Guard
 from dmu_hw.lines import LineLight
 from dmu_hw.ports import Light as LightPort
 from dmu_hw.ports import Mount
-from dmu_hw.twins.laser import YAML
 
 pytestmark = posix
 TIMEOUT_MS = 150.0
 LATE_S = 1.0
 """What an answer may take on a machine that is busy with other things."""
 MODULES: dict[str, Any] = {"obis": obis, "cobolt": cobolt, "ibeam": ibeam}
-OTHERS: dict[str, Any] = {"generic": generic, "lightbox": lightbox}
-OWN_KEYS: dict[str, Any] = {
-    "generic": {key: YAML[key] for key in YAML if key != "driver"},
-    "lightbox": {"start_ms": 0.0},
-}
 WELL = ("garble 0", "halve 0", "silence 0", "refuse 0", "fault off", "interlock closed")
 
 
@@ -46,9 +38,8 @@ def made(tmp_path: Path) -> Callable[..., LineLight]:
     optics = bench_rig(tmp_path).optics
 
     def make(dialect: str, port: str, **changes: Any) -> LineLight:
-        own = OWN_KEYS.get(dialect, {})
-        keys = json.dumps({"port": port, "max_power_mw": 10.0, "timeout_ms": TIMEOUT_MS, **own, **changes})
-        driver = {**MODULES, **OTHERS}[dialect].Light
+        keys = json.dumps({"port": port, "max_power_mw": 10.0, "timeout_ms": TIMEOUT_MS, **changes})
+        driver = MODULES[dialect].Light
         built: LineLight = driver(driver.Settings.model_validate_json(keys), Mount("light", optics, _DOCUMENT))
         return built
 
@@ -335,73 +326,6 @@ def test_an_unplugged_cable_is_told(tmp_path: Path, made: Callable[..., LineLigh
         with pytest.raises(DeviceError):
             light.close()
         light.close()
-
-
-BABBLE_MS = 20.0
-PIECES = (
-    b"OK\r\n",
-    b"\r\n",
-    b"[OK]\r\n",
-    b"ON\r\n",
-    b"OFF",
-    b"1\r\n",
-    b"%SYS-",
-    b"C8001002\r\n",
-    b"CH2, PWR: 1e9 mW\r\n",
-)
-
-
-def babble(rng: np.random.Generator, length: int) -> bytes:
-    """Random bytes, and among them what an answer might begin or end with."""
-    found = b""
-    while len(found) < length:
-        found += PIECES[rng.integers(len(PIECES))] if rng.random() < 0.3 else rng.bytes(int(rng.integers(1, 40)))
-    return found
-
-
-def listen_to_babble(light: LineLight, spoken: list[int], length: int) -> None:
-    """All that can be asked of a light, until so many bytes have come back. Only a DeviceError may come of it."""
-    calls: list[Callable[[], object]] = [
-        light.open,
-        light.is_on,
-        light.off,
-        lambda: light.set_power(2.0),
-        light.interlock_closed,
-        light.on,
-        light.close,
-    ]
-    while sum(spoken) < length:
-        for call in calls:
-            began_s = time.monotonic()
-            with suppress(DeviceError):
-                call()
-            assert time.monotonic() - began_s < LATE_S + 12 * 3 * BABBLE_MS / 1e3, "twelve commands at most"
-
-
-def listened(dialect: str, made: Callable[..., LineLight], length: int) -> int:
-    rng, spoken = np.random.default_rng(0), [0]
-
-    def answer(_command: bytes) -> bytes:
-        said = babble(rng, int(rng.integers(1, 3000)))
-        spoken.append(len(said))
-        return said
-
-    with line(answer) as port:
-        light = made(dialect, port, timeout_ms=BABBLE_MS)
-        listen_to_babble(light, spoken, length)
-        light._line.close()
-    return sum(spoken)
-
-
-@pytest.mark.parametrize("dialect", [*MODULES, *OTHERS])
-def test_random_bytes_neither_crash_nor_hang_a_driver(made: Callable[..., LineLight], dialect: str) -> None:
-    assert listened(dialect, made, 20_000) >= 20_000
-
-
-@pytest.mark.campaign
-@pytest.mark.parametrize("dialect", [*MODULES, *OTHERS])
-def test_a_million_random_bytes_neither_crash_nor_hang_a_driver(made: Callable[..., LineLight], dialect: str) -> None:
-    assert listened(dialect, made, 1_000_000) >= 1_000_000
 
 
 # ---------------------------------------------------------------- held by a guardian
