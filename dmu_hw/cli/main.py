@@ -75,6 +75,29 @@ def check(
 
 
 @app.command()
+def devices(
+    config: Annotated[
+        Path | None,
+        typer.Option(
+            "--config", metavar="FILE.cfg", help="Load this Micro-Manager configuration and list devices, properties."
+        ),
+    ] = None,
+    adapters: Annotated[
+        Path | None, typer.Option("--adapters", metavar="DIR", help="Micro-Manager's folder, if it is not found.")
+    ] = None,
+    json: Json = False,
+) -> None:
+    """List what this machine sees: serial ports, USB, Micro-Manager.
+
+    Nothing is lit or moved, but --config initialises its devices as Micro-Manager itself would.
+    """
+    with Output(as_json=json) as output:
+        from dmu_hw.cli.devices import show_devices  # noqa: PLC0415
+
+        show_devices(adapters, config, output)
+
+
+@app.command()
 def plan(protocol: ProtocolFile, rig: RigOption = None, json: Json = False) -> None:
     """Say what a protocol would do and cost; nothing is lit.
 
