@@ -124,21 +124,25 @@ public:
       return DEVICE_OK;
    }
 
-   int SetPositionSteps(long x, long y) override
+   // No steps: positions are taken as they are given, to the last bit.
+   int SetPositionUm(double x_um, double y_um) override
    {
-      SIM_TRY(Tell("SetPosition", x * StepUm, y * StepUm));
-      x_ = x;
-      y_ = y;
+      SIM_TRY(Tell("SetPosition", x_um, y_um));
+      x_um_ = x_um;
+      y_um_ = y_um;
       return DEVICE_OK;
    }
 
-   int GetPositionSteps(long& x, long& y) override
+   int GetPositionUm(double& x_um, double& y_um) override
    {
       SIM_TRY(Ask("GetPosition"));
-      x = x_;
-      y = y_;
+      x_um = x_um_;
+      y_um = y_um_;
       return DEVICE_OK;
    }
+
+   int SetPositionSteps(long, long) override { return DEVICE_UNSUPPORTED_COMMAND; }
+   int GetPositionSteps(long&, long&) override { return DEVICE_UNSUPPORTED_COMMAND; }
 
    int GetLimitsUm(double& x_low, double& x_high, double& y_low, double& y_high) override
    {
@@ -153,8 +157,8 @@ public:
    int Stop() override { return DEVICE_OK; }
    int SetOrigin() override { return DEVICE_UNSUPPORTED_COMMAND; }
    int GetStepLimits(long&, long&, long&, long&) override { return DEVICE_UNSUPPORTED_COMMAND; }
-   double GetStepSizeXUm() override { return StepUm; }
-   double GetStepSizeYUm() override { return StepUm; }
+   double GetStepSizeXUm() override { return 1.0; }
+   double GetStepSizeYUm() override { return 1.0; }
    int IsXYStageSequenceable(bool& sequenceable) const override
    {
       sequenceable = false;
@@ -162,9 +166,8 @@ public:
    }
 
 private:
-   static constexpr double StepUm = 1.0 / 1024; // a power of two: its multiples are exact
-   long x_ = 0;
-   long y_ = 0;
+   double x_um_ = 0.0;
+   double y_um_ = 0.0;
 };
 
 class ZStage : public Device<CStageBase, ZStage>

@@ -1,7 +1,8 @@
 """The world behind SimRig: what its devices are told by MMCore, the faces of a simulated rig do.
 
 The faces are those of a rig YAML whose drivers are all `simulated`, so that the picture is the one that this rig would
-give. Time is the world's own; SimRig hands frames to MMCore no earlier than they would be ready by it.
+give. Time is the world's own: virtual unless its rig says `realtime`, and then the same commands give the same frames
+bit for bit. SimRig hands frames to MMCore no earlier than they would be ready by it.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -204,27 +205,29 @@ class Behind:
         self._stands_ms = self.world.clock.now_ms() + dmd.settle_ms
 
     def _arm(self, mode: Mode) -> None:
-        """Whoever arms a camera that sets the pace has waited until the mirrors stand, by a clock that is not this."""
+        """Whoever arms a camera that sets the pace has waited until the mirrors stand, by another clock than a virtual."""
         camera: Any = self.rig.camera
         roi = Roi(mode.x, mode.y, mode.width, mode.height)
         trigger: Any = "external" if mode.external else "internal"
         asked = CameraMode(mode.exposure_ms, mode.binning, roi, trigger, 0.0 if mode.external else mode.interval_ms)
         if asked != camera._mode:
             camera.configure(asked)
-        if not mode.external:
+        if not (mode.external or self.world.clock.realtime):
             self.world.clock.advance_to(self._stands_ms)
         camera.arm(mode.frames if mode.frames > 0 else _ENDLESS)
         self._armed_ms = self.world.clock.now_ms()
 
     def _expose(self, into: Any, number: Any, began: Any, ready: Any) -> int | None:
-        camera: Any = self.rig.camera
-        if camera._mode is not None and next(camera._starts(camera._mode), None) is None:
+        """A frame, once it is ready: in real time nobody waits for it here, where others want their turn."""
+        camera, clock = cast("Any", self.rig.camera), self.world.clock
+        start_ms = None if camera._mode is None else next(camera._starts(camera._mode), None)
+        if start_ms is None or (clock.realtime and camera._ready_ms(start_ms, camera._mode) > clock.now_ms()):
             return LATER
         frame = camera.pop(1e9)
         into[:] = frame.pixels
         number[0] = frame.number
         began[0] = frame.time_ms - self._armed_ms
-        ready[0] = self.world.clock.now_ms() - self._armed_ms
+        ready[0] = 0.0 if clock.realtime else clock.now_ms() - self._armed_ms
         return None
 
 
