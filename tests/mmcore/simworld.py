@@ -205,7 +205,7 @@ class Behind:
         self._stands_ms = self.world.clock.now_ms() + dmd.settle_ms
 
     def _arm(self, mode: Mode) -> None:
-        """Whoever arms a camera that sets the pace has waited until the mirrors stand, by another clock than a virtual."""
+        """Whoever arms a camera that sets the pace has waited until the mirrors stand, by a clock of his own."""
         camera: Any = self.rig.camera
         roi = Roi(mode.x, mode.y, mode.width, mode.height)
         trigger: Any = "external" if mode.external else "internal"
