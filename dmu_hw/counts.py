@@ -39,10 +39,15 @@ class Counts:
     def miss(self, reason: str) -> None:
         """One frame that is not there."""
         self.missing += 1
-        kept = reason if reason in self.reasons or len(self.reasons) < _MANY_REASONS else _OTHERS
-        self.reasons[kept] = self.reasons.get(kept, 0) + 1
+        count_reason(self.reasons, reason, 1)
 
     def come_late(self, late_s: float) -> None:
         """One time point that had to wait for those before it."""
         self.late_bursts += 1
         self.worst_late_s = max(self.worst_late_s, late_s)
+
+
+def count_reason(reasons: dict[str, int], reason: str, count: int) -> None:
+    """So many more for that reason; of very many different ones, the later are counted together."""
+    kept = reason if reason in reasons or len(reasons) < _MANY_REASONS else _OTHERS
+    reasons[kept] = reasons.get(kept, 0) + count

@@ -28,6 +28,7 @@ from typing import Any, Protocol
 import torch
 
 from dmu_hw import patience
+from dmu_hw.counts import count_reason
 from dmu_hw.data import Burst, Estimate, Uint16Array
 from dmu_hw.lane import Lane, Pending
 from dmu_hw.latency import Latencies
@@ -37,8 +38,6 @@ from dmu_hw.waiting import Waiting
 _WARMING_S = 300.0
 _LOOK_S = 0.1
 _MOST_THREADS = 8
-_MANY_REASONS = 20
-_OTHERS = "other reasons, told in the log"
 log = logging.getLogger(__name__)
 
 
@@ -101,8 +100,7 @@ class LiveCounts:
 
     def fail(self, reason: str, count: int) -> None:
         self.failed += count
-        kept = reason if reason in self.reasons or len(self.reasons) < _MANY_REASONS else _OTHERS
-        self.reasons[kept] = self.reasons.get(kept, 0) + count
+        count_reason(self.reasons, reason, count)
 
 
 Kind = tuple[str, str]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol, cast
@@ -257,9 +257,16 @@ class Source:
     """Of excitation and emission, in a run that has several."""
 
 
-def reconstruct_run(sources: Sequence[Source], path: Path, progress: Progress | None = None) -> None:
+Failed = Callable[[tuple[int, int, int], Exception], None]
+"""Called with (field, time, plane) of a burst and with what its inverse raised."""
+
+
+def reconstruct_run(
+    sources: Sequence[Source], path: Path, progress: Progress | None = None, failed: Failed | None = None
+) -> None:
     """Every complete burst of a run, one after the other: memory does not grow with the run. Channels lie on one grid,
-    and so in one store."""
+    and so in one store. Where somebody asks to be told of failures, a burst whose inverse fails has no image and no
+    time, as one that is not complete; else the first failure ends it."""
     labelled = any(source.bundle.header.task == "segment" for source in sources)
     fields = range(len(sources[0].frames))
     images = [_image(sources, sources[0].frames.image(field), labelled=labelled) for field in fields]
@@ -279,14 +286,28 @@ def reconstruct_run(sources: Sequence[Source], path: Path, progress: Progress | 
         for done, (field, time, z) in enumerate(places, start=1):
             exposed_ms = np.asarray(source.frames.times(field)[time, :, z])
             if not np.isnan(exposed_ms).any():
-                estimate = reconstructor.estimate(source.frames.burst(field, time, z))
-                store.array(field)[time, channel, z] = estimate.image
-                if objects is not None and estimate.labels is not None:
-                    objects.put((field, time, z), estimate.labels)
-                store.times(field)[time, channel, z] = exposed_ms[0]
+                frames = source.frames.burst(field, time, z)
+                estimate = _estimated(reconstructor, frames, (field, time, z), failed)
+                if estimate is not None:
+                    store.array(field)[time, channel, z] = estimate.image
+                    if objects is not None and estimate.labels is not None:
+                        objects.put((field, time, z), estimate.labels)
+                    store.times(field)[time, channel, z] = exposed_ms[0]
             if progress is not None:
                 progress(channel * len(places) + done, len(sources) * len(places))
     part.rename(path)
+
+
+def _estimated(
+    reconstructor: Reconstructor, frames: Uint16Array, place: tuple[int, int, int], failed: Failed | None
+) -> Estimate | None:
+    try:
+        return reconstructor.estimate(frames)
+    except Exception as error:
+        if failed is None:
+            raise
+        failed(place, error)
+        return None
 
 
 def _told(source: Source) -> dict[str, str]:

@@ -14,9 +14,9 @@ import numpy as np
 from dmu_hw.bleaching import bleaching_of
 from dmu_hw.cli.imaging import Taken, counted
 from dmu_hw.cli.living import live_lines
-from dmu_hw.cli.output import DONE, INCOMPLETE, Output
+from dmu_hw.cli.output import DONE, INCOMPLETE, Output, origin
 from dmu_hw.cli.session import Session
-from dmu_hw.counts import Counts
+from dmu_hw.counts import Counts, count_reason
 from dmu_hw.engine import guarded
 from dmu_hw.ledger import photons_per_um2
 from dmu_hw.loops import Role
@@ -39,9 +39,10 @@ def finish(
     run.clear_leftovers()
     with output.progress("storing") as progress:
         write_stores(run, session.plan, progress)
-    _reconstruct(run, session, bundles, output)
+    failures = _reconstruct(run, session, bundles, output)
     metrics = _judged(run, session, bundles, taken.truths)
     facts = _facts(run, session, taken, metrics)
+    facts["not_reconstructed"] = {"bursts": sum(failures.values()), "reasons": failures}
     facts["objects"] = _objects(run) if segments(bundles) else None
     if session.plan.shots.loops.bleaching:
         facts["bleaching"] = by_channel({name: _bleaching(run, session.plan.of(name)) for name in session.kits})
@@ -54,8 +55,11 @@ def finish(
     run.write_manifest(facts)
     output.remains = ""
     _tell(run, taken, facts, output)
-    status = DONE if facts["complete"] else INCOMPLETE
-    told = {name: facts[name] for name in ("complete", "counts", "cautions", "metrics", "objects", "live")}
+    status = DONE if facts["complete"] and not failures else INCOMPLETE
+    told = {
+        name: facts[name]
+        for name in ("complete", "counts", "cautions", "metrics", "objects", "live", "not_reconstructed")
+    }
     if "drift" in facts:
         told["drift"] = {name: facts["drift"][name] for name in ("looks", "laid_back", "laid_px", "drifts")}
     output.finish(status, **told, missing=taken.gaps)
@@ -134,7 +138,8 @@ def _reasons(counts: Counts) -> dict[str, int]:
     return reasons
 
 
-def _reconstruct(run: RunFolder, session: Session, bundles: Mapping[str, Bundle], output: Output) -> None:
+def _reconstruct(run: RunFolder, session: Session, bundles: Mapping[str, Bundle], output: Output) -> dict[str, int]:
+    """Everything of which all frames are there; why an inverse failed, and how often. Its frames are none the worse."""
     from dmu_hw.reconstruct import Source, reconstruct_run  # noqa: PLC0415 - torch
     from dmu_hw.view.window import window_of  # noqa: PLC0415
 
@@ -142,13 +147,19 @@ def _reconstruct(run: RunFolder, session: Session, bundles: Mapping[str, Bundle]
         plan = session.plan.of(name)
         return Source(Store(run.frames_of(role, name)), bundle, window_of(plan, role), name, plan.waves_nm([name]))
 
+    failures: dict[str, int] = {}
+
+    def failed(_place: tuple[int, int, int], error: Exception) -> None:
+        count_reason(failures, origin(error), 1)
+
     if bundles and not run.reconstruction.exists():
         with output.progress("reconstructing") as progress:
             sources = [source(name, "patterns", bundle) for name, bundle in bundles.items()]
-            reconstruct_run(sources, run.reconstruction, progress)
+            reconstruct_run(sources, run.reconstruction, progress, failed)
     if session.then is not None and session.chosen_in is not None and not run.chosen.exists():
         with output.progress("reconstructing what was chosen") as progress:
-            reconstruct_run([source(session.chosen_in, "chosen", session.then)], run.chosen, progress)
+            reconstruct_run([source(session.chosen_in, "chosen", session.then)], run.chosen, progress, failed)
+    return failures
 
 
 def _judged(
@@ -202,6 +213,8 @@ def _tell(run: RunFolder, taken: Taken, facts: dict[str, Any], output: Output) -
         if drift["beyond"]:
             what = f"{drift['worst']:.2f} px" if name == "registration" else f"{drift['worst']:+.1%}"
             output.say(f"drift: {name}, {what} at the worst; the report shows it over time")
+    for reason, count in facts["not_reconstructed"]["reasons"].items():
+        output.say(f"not reconstructed: {count:,} bursts: {reason}")
     for line in live_lines(facts["live"]) if facts["live"] is not None else ():
         output.say(line)
     objects = facts["objects"]

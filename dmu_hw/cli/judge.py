@@ -31,7 +31,7 @@ def _judge_objects(run: RunFolder, session: Session, truth: Truth) -> dict[str, 
     objects, frames = Labels(run.reconstruction), Store(run.frames_of("patterns", name))
     scores: dict[str, list[float]] = {}
     for place, true in truth.labels.items():
-        if not _whole(frames, place):
+        if not (_whole(frames, place) and _whole(objects, place)):
             continue
         found = objects.burst(*place)[0]
         scores.setdefault("Dice", []).append(dice(found > 0, true > 0))
@@ -49,7 +49,7 @@ def _judge_images(run: RunFolder, session: Session, truth: Truth) -> dict[str, f
     rival = _PlainCamera(session, take) if take is not None else None
     errors: dict[str, list[float]] = {}
     for place, true in truth.images.items():
-        if not all(_whole(store, place) for store in (frames, plain) if store is not None):
+        if not all(_whole(store, place) for store in (frames, images, plain) if store is not None):
             continue
         made = {"reconstruction": images.burst(*place)[channel]}
         if plain is not None and rival is not None:

@@ -18,11 +18,15 @@ def live_tiles(live: dict[str, Any] | None) -> list[tuple[object, object]]:
     return told
 
 
-def live_cautions(live: dict[str, Any] | None) -> list[str]:
-    """A budget that was not kept, and what failed."""
-    if live is None:
-        return []
+def live_cautions(facts: dict[str, Any]) -> list[str]:
+    """A budget that was not kept, and what failed, then and afterwards."""
     told = []
+    lost, live = facts.get("not_reconstructed"), facts.get("live")
+    if lost is not None and lost["bursts"]:
+        what = f"{plural(lost['bursts'], 'burst')} could not be reconstructed, though all frames are there"
+        told.append(f"{what}: {'; '.join(lost['reasons'])}.")
+    if live is None:
+        return told
     if live["budget_kept"] is False:
         what = (
             f"{plural(live['late'], 'reconstruction')} came later than the {digits(live['budget_ms'])} ms of the budget"

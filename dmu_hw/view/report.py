@@ -122,7 +122,7 @@ def _cautions(facts: dict[str, Any]) -> list[str]:
     if unproven := facts["counts"]["unproven_bursts"]:
         what = "not proven to have the right patterns: this DMD cannot tell what it showed"
         cautions.append(f"{plural(unproven, 'burst')} {what}. Only the count and the times of the frames speak for it.")
-    return [*cautions, *drift_cautions(facts.get("drift")), *live_cautions(facts.get("live")), *_mishaps(facts)]
+    return [*cautions, *drift_cautions(facts.get("drift")), *live_cautions(facts), *_mishaps(facts)]
 
 
 def _mishaps(facts: dict[str, Any]) -> list[str]:

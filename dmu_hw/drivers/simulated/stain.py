@@ -42,6 +42,11 @@ class View:
     margin: int
     """Camera pixels that are rendered around the window."""
 
+    @cached_property
+    def window(self) -> Tensor:
+        """Which light of its surroundings a camera pixel collects."""
+        return collection_window(self.forward.emission, self.side)
+
 
 class Stain:
     """Stateless but for caches and for what light has done to the dye.
@@ -161,9 +166,8 @@ class Stain:
             ones = torch.ones(1, *forward.shape_px)
             signal = forward.image(emitted[None], ones)[0, 0]
         else:
-            window = collection_window(forward.emission, view.side)
             padded = functional.pad(emitted[None, None], (reach,) * 4)
-            signal = functional.conv2d(padded, window[None, None], stride=view.side)[0, 0]
+            signal = functional.conv2d(padded, view.window[None, None], stride=view.side)[0, 0]
         return signal[margin : signal.shape[0] - margin, margin : signal.shape[1] - margin]
 
 
