@@ -73,10 +73,12 @@ class Engine:
         self.wheels = Wheels(rig)
         largest = max(take.stack.count * 2 * math.prod(take.mode.shape) for take in plan.all_takes)
         self.saver = Saver(spool, largest)
+        self.guard: Guard | None = None
+        """Of the lights, while it runs; whoever must have darkness may call its `off`."""
 
     def run(self) -> Counts:
         """Take all shots; returns when every frame is on the disk."""
-        guard = Guard(self.rig)
+        guard = self.guard = Guard(self.rig)
         taker = BurstTaker(self.rig, guard, self.plan.protocol.frame_timeout_ms, self._heed)
         watcher = Watcher(
             self.plan,

@@ -19,6 +19,7 @@ from dmu_hw.cli.living import live_of
 from dmu_hw.cli.output import Output
 from dmu_hw.cli.planning import tell_belief, tell_plan
 from dmu_hw.cli.session import Session, open_session, outsiders
+from dmu_hw.cli.viewing import shown
 from dmu_hw.files import write_whole
 from dmu_hw.hours import read_hours
 from dmu_hw.kept import text_hash
@@ -31,8 +32,9 @@ if TYPE_CHECKING:
     from dmu_hw.bundle import Bundle
 
 
-def run_protocol(path: Path, rig_path: Path | None, out: Path, output: Output) -> None:
-    """Everything from the YAML to the report. What can be refused is refused before there is a run folder.
+def run_protocol(path: Path, rig_path: Path | None, out: Path, output: Output, port: int | None = None) -> None:
+    """Everything from the YAML to the report. What can be refused is refused before there is a run folder. With a port
+    there is a page in the browser.
 
     Who wants to see reconstructions as they are made subscribes to `live`, if there is one, before `image`:
     `live.listen(listener)` (see dmu_hw.live)."""
@@ -51,9 +53,9 @@ def run_protocol(path: Path, rig_path: Path | None, out: Path, output: Output) -
         instrument.enter_context(rig_held(session.rig.file))
         instrument.enter_context(session.rig.opened())
         run = new_run(out, session.protocol.name)
-        with run_held(run, output):
+        with run_held(run, output), shown(session, run, live, output, port) as view:
             _write_settings(run, session, bundles)
-            taken = image(run, session, Past(), output, bundles=bundles, disk_bytes=disk_bytes, live=live)
+            taken = image(run, session, Past(), output, bundles=bundles, disk_bytes=disk_bytes, live=live, view=view)
             instrument.close()  # others may have it while this run is stored
             finish(run, session, bundles, taken, output, began_s)
 

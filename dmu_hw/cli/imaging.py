@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from dmu_hw.bundle import Bundle
     from dmu_hw.cli.truth import Truth
     from dmu_hw.live import Live
+    from dmu_hw.view.running import Running
 
 _TOLD_GAPS = 10
 _SAME_CLOCK_MS = 60_000.0
@@ -77,9 +78,10 @@ def image(
     bundles: Mapping[str, Bundle],
     disk_bytes: int,
     live: Live | None = None,
+    view: Running | None = None,
 ) -> Taken:
     """Take all that is not sealed yet. The rig is open; `bundles` reconstruct, `disk_bytes` is what the whole run
-    needs; `live` is told of every burst."""
+    needs; `live` and `view` are told of every burst."""
     plan, clock = session.plan, session.rig.clock
     labelled = any(bundle.header.task == "segment" for bundle in bundles.values())
     truths, gaps = _looked_back(session, past, labelled=labelled), told_gaps(plan, past.gaps)
@@ -109,6 +111,8 @@ def image(
             def watch(shot: Shot, burst: Burst) -> None:
                 if live is not None:
                     live.put(shot, burst, control.check)
+                if view is not None:
+                    view.burst(shot, burst)
                 for truth in truths.values():
                     truth.look(shot)
                 missing = [{"shot": shot.index, **asdict(gap)} for gap in burst.missing]
@@ -128,6 +132,8 @@ def image(
                 memory=memory,
                 survey=survey,
             )
+            if view is not None:
+                view.follow(control, engine.counts, lambda: engine.guard)
             with listening(run.control, control):
                 counts = engine.run()
             if not counts.aborted:

@@ -37,6 +37,9 @@ RigOption = Annotated[
 DeviceOption = Annotated[
     str, typer.Option("--device", metavar="DEVICE", help="auto (a GPU where there is one), cpu, cuda, cuda:1, …")
 ]
+PortOption = Annotated[
+    int, typer.Option("--port", metavar="N", min=0, max=65535, help="Of the browser page; any that is free by default.")
+]
 RunArgument = Annotated[
     Path, typer.Argument(metavar="RUN", help="A run folder, such as runs/20260131T120000-quickstart.")
 ]
@@ -121,6 +124,10 @@ def run(
     resume: Annotated[
         Path | None, typer.Option("--resume", metavar="RUN", help="Go on with a run that was cut, in its own folder.")
     ] = None,
+    view: Annotated[
+        bool, typer.Option("--view", help="Show it in the browser, at the address that is printed.")
+    ] = False,
+    port: PortOption = 0,
     json: Json = False,
 ) -> None:
     """Acquire and reconstruct; leave a run folder with a report.
@@ -134,12 +141,43 @@ def run(
 
             if out is not None:
                 raise InputError("--out: a run that is resumed stays where it is")
-            resume_run(resume, protocol, rig, output)
+            resume_run(resume, protocol, rig, output, port if view else None)
         from dmu_hw.cli.acquire import run_protocol  # noqa: PLC0415
 
         if protocol is None:
             raise InputError("PROTOCOL is missing; give one, or a run that was cut by --resume RUN")
-        run_protocol(protocol, rig, out or Path("runs"), output)
+        run_protocol(protocol, rig, out or Path("runs"), output, port if view else None)
+
+
+@app.command()
+def view(
+    run: Annotated[
+        Path | None, typer.Argument(metavar="RUN", help="A run folder that has ended; not needed with --rig.")
+    ] = None,
+    rig: Annotated[
+        Path | None, typer.Option("--rig", metavar="RIG", help="A rig YAML: what its camera sees now.")
+    ] = None,
+    channel: Annotated[
+        str | None,
+        typer.Option("--channel", metavar="NAME", help="With --rig: in which channel; the first by default."),
+    ] = None,
+    port: PortOption = 0,
+    json: Json = False,
+) -> None:
+    """Show a run in the browser, or what a rig's camera sees.
+
+    A rig is lit only while somebody looks at the page and has asked for light. A run that goes on shows itself: dmu run
+    --view.
+    """
+    with Output(as_json=json) as output:
+        from dmu_hw.cli.viewing import view_rig, view_run  # noqa: PLC0415
+
+        if (run is None) == (rig is None):
+            raise InputError("give a RUN, or a rig by --rig RIG")
+        if rig is not None:
+            view_rig(rig, channel, port, output)
+        elif run is not None:
+            view_run(run, port, output)
 
 
 @app.command()

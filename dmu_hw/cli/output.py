@@ -9,12 +9,20 @@ import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from types import TracebackType
-from typing import Any, NoReturn, TextIO
+from typing import Any, NoReturn, Protocol, TextIO
 
 from dmu_hw.cli.stop import poll
 from dmu_hw.errors import DmuError, InputError
 
 DONE, FAILED, REFUSED, INCOMPLETE = 0, 1, 2, 3
+
+
+class Audience(Protocol):
+    """Who hears what people are told, beside the terminal."""
+
+    def say(self, text: str) -> None: ...
+
+    def stage(self, what: str, done: int = 0, total: int = 0) -> None: ...
 
 
 class Output:
@@ -28,6 +36,7 @@ class Output:
         """Whether the command has a light to speak of."""
         self.remains = ""
         """What people are told to be left over when the command fails."""
+        self.audience: Audience | None = None
 
     def __enter__(self) -> Output:
         return self
@@ -42,6 +51,8 @@ class Output:
     def say(self, text: str) -> None:
         """A line for people. A run goes on when nobody listens any more."""
         _written(sys.stderr, text)
+        if self.audience is not None:
+            self.audience.say(text)
 
     def fail(self, status: int, problems: Sequence[str]) -> NoReturn:
         """The end of a command that could not do what it was asked to."""
@@ -67,8 +78,17 @@ class Output:
     @contextmanager
     def progress(self, what: str) -> Iterator[Callable[[int, int], None]]:
         """A bar with the time left, where a person can see it; and a place to stop at."""
+        audience = self.audience
+        if audience is not None:
+            audience.stage(what)
+
+        def told(done: int, total: int) -> None:
+            poll()
+            if audience is not None:
+                audience.stage(what, done, total)
+
         if sys.stderr is None or not sys.stderr.isatty():
-            yield lambda _done, _total: poll()
+            yield told
             return
         from rich.console import Console  # noqa: PLC0415 - only where somebody looks
         from rich.progress import Progress  # noqa: PLC0415
@@ -77,7 +97,7 @@ class Output:
             bar = bars.add_task(what, total=None)
 
             def advance(done: int, total: int) -> None:
-                poll()
+                told(done, total)
                 bars.update(bar, completed=done, total=total)
 
             yield advance

@@ -17,6 +17,7 @@ from dmu_hw.cli.imaging import already, image
 from dmu_hw.cli.living import live_of
 from dmu_hw.cli.output import Output
 from dmu_hw.cli.session import Kept, Session, load_bundle, open_session
+from dmu_hw.cli.viewing import shown
 from dmu_hw.errors import InputError, Problem
 from dmu_hw.files import file_hash, read_text
 from dmu_hw.hours import read_hours
@@ -29,8 +30,9 @@ if TYPE_CHECKING:
     from dmu_hw.bundle import Bundle
 
 
-def resume_run(folder: Path, path: Path | None, rig_path: Path | None, output: Output) -> None:
-    """Everything that a run lacks. What is given beside the run must be what it was begun with."""
+def resume_run(folder: Path, path: Path | None, rig_path: Path | None, output: Output, port: int | None = None) -> None:
+    """Everything that a run lacks. What is given beside the run must be what it was begun with. With a port there is a
+    page in the browser."""
     began_s = time.monotonic()
     output.lights = True
     run = open_run(folder)
@@ -51,7 +53,8 @@ def resume_run(folder: Path, path: Path | None, rig_path: Path | None, output: O
             with ExitStack() as instrument:
                 instrument.enter_context(rig_held(session.rig.file))
                 instrument.enter_context(session.rig.opened())
-                taken = image(run, session, past, output, bundles=bundles, disk_bytes=disk_bytes, live=live)
+                view = instrument.enter_context(shown(session, run, live, output, port))
+                taken = image(run, session, past, output, bundles=bundles, disk_bytes=disk_bytes, live=live, view=view)
         finish(run, session, bundles, taken, output, began_s)
 
 
