@@ -56,6 +56,15 @@ Fraction = Annotated[float, Field(ge=0, le=1)]
 Count = Annotated[int, Field(ge=1)]
 
 
+def _rising(values: tuple[float, float]) -> tuple[float, float]:
+    if not values[0] < values[1]:
+        raise ValueError("should be (lowest, highest) with lowest below highest")
+    return values
+
+
+Range = Annotated[tuple[float, float], AfterValidator(_rising)]
+
+
 def _to_path(value: object, info: ValidationInfo) -> Path:
     """Paths in a YAML are relative to the folder that it stands in."""
     if isinstance(value, Path):

@@ -9,6 +9,9 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from dmu_hw.drivers.micromanager.handle import Handle
 from dmu_hw.drivers.micromanager.settings import ConnectionSettings
 from dmu_hw.drivers.micromanager.sources import source_of
@@ -99,6 +102,20 @@ class Connection:
         """This call puts back what is going to be changed; of a core of our own, nothing has to be."""
         if self.borrowed:
             self._undo.setdefault(what, lambda: self.ask(self.name, call, *arguments))
+
+    # ---------------------------------------------------------------- what cores take in different forms
+
+    @property
+    def metadata(self) -> Callable[[], Any] | None:
+        """What makes an object that tags are written into; None: this core hands over frames and tags together."""
+        import pymmcore  # noqa: PLC0415 - loaded with the core
+
+        return pymmcore.Metadata if isinstance(self._core, pymmcore.CMMCore) else None
+
+    def picture(self, pixels: bytes, shape: tuple[int, int]) -> NDArray[np.uint8]:
+        """One for an SLM. Java has no arrays of two axes."""
+        picture = np.frombuffer(pixels, dtype=np.uint8)
+        return picture if self.settings.backend == "java" else picture.reshape(shape)
 
     def _method(self, device: str, call: str) -> Callable[..., Any]:
         """Cores speak in camelCase, in snake_case over the bridge, or in both."""

@@ -77,6 +77,15 @@ class Handle:
             raise self.error(f"property {name!r} is {text!r}, not a number")
         return found
 
+    def meaning(self, name: str, yes: tuple[str, ...], no: tuple[str, ...]) -> bool:
+        """Which of two things a property says; any other value is an error."""
+        found = self.get(name)
+        if any(same(found, value) for value in yes):
+            return True
+        if any(same(found, value) for value in no):
+            return False
+        raise self.error(f"property {name!r} is {found!r}, not {' or '.join(map(repr, (*yes, *no)))}")
+
     def set(self, name: str, value: str, *, keep: bool = True) -> None:
         """Set it, wait until the device is not busy with it, and see that it took it."""
         self.tell(name, value, keep=keep)

@@ -49,3 +49,47 @@ class DeviceSettings(Settings):
     """What it is called in Micro-Manager."""
     properties: Values = Field(default_factory=dict)
     """Set when it is opened."""
+
+
+class Pace(Settings):
+    """A property that says how far one frame, or pattern, is from the next."""
+
+    property: Text
+    unit: Literal["ms", "us", "s", "Hz"] = "ms"
+
+    def text(self, period_ms: float) -> str:
+        """What the property is to be set to."""
+        if self.unit == "Hz":
+            return repr(1e3 / period_ms)
+        return repr(period_ms * {"ms": 1.0, "us": 1e3, "s": 1e-3}[self.unit])
+
+
+class SwitchProperty(Settings):
+    """A property that switches."""
+
+    property: Text
+    on: Value
+    """What it is set to for light."""
+    off: Value
+    also_off: tuple[Value, ...] = ()
+    """Other values at which this one gives no light, as of a wheel that selects one lamp of several. Any other value
+    is an error: who knows what is on then."""
+
+
+class SwitchSettings(DeviceSettings):
+    """What is on or off: a shutter of Micro-Manager's, or any device that has a property for it."""
+
+    switch: SwitchProperty | None = None
+    """null: `label` is a shutter."""
+
+
+class StampSettings(Settings):
+    """What the tags of frames say of time."""
+
+    tag: Text | None = None
+    """null: ElapsedTime-ms where the camera gives it, else the time of arrival, which is only as good as the
+    computer's attention."""
+    unit_ms: Positive = 1.0
+    """What the tag counts in; 0.001 for microseconds."""
+    tells: Literal["start", "arrival"] = "arrival"
+    """Whether it is the time at which the exposure began, or at which the frame had come."""

@@ -11,10 +11,9 @@ import numpy as np
 from pydantic import Field
 
 from dmu_hw.data import Uint16Array
-from dmu_hw.drivers.simulated.settings import Range
 from dmu_hw.drivers.simulated.world import world_of
 from dmu_hw.errors import DeviceError, DeviceTimeout
-from dmu_hw.files import Count, NonNegative, Settings
+from dmu_hw.files import Count, NonNegative, Range, Settings
 from dmu_hw.orientation import Orientation
 from dmu_hw.ports import CameraMode, Mount, RawFrame
 

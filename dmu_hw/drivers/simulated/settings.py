@@ -5,22 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Any, Self
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import Field, model_validator
 
 from dmu_hw.drivers.simulated.faults import Fault
 from dmu_hw.drivers.simulated.history import BETWEEN
 from dmu_hw.files import Count, Fraction, Name, Settings
 from dmu_hw.physics.specimens import Beads, Layer, Specimen
 from dmu_hw.ports import Roi
-
-
-def _rising(values: tuple[float, float]) -> tuple[float, float]:
-    if not values[0] < values[1]:
-        raise ValueError("should be (lowest, highest) with lowest below highest")
-    return values
-
-
-Range = Annotated[tuple[float, float], AfterValidator(_rising)]
 
 
 class DyeSettings(Settings):

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import math
 
-from dmu_hw.drivers.simulated.settings import Range
 from dmu_hw.drivers.simulated.world import World, world_of
 from dmu_hw.errors import DeviceError, DeviceTimeout
-from dmu_hw.files import NonNegative, Positive, Settings
+from dmu_hw.files import NonNegative, Positive, Range, Settings
 from dmu_hw.ports import Mount
 
 
