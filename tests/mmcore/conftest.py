@@ -12,9 +12,10 @@ import subprocess
 import sys
 import tarfile
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import pytest
 from filelock import FileLock
@@ -23,6 +24,7 @@ from platformdirs import user_cache_path
 sys.path.insert(0, str(Path(__file__).parent))
 sys.path.insert(0, str(Path(__file__).parents[1] / "acquisition"))
 sys.path.insert(0, str(Path(__file__).parents[1] / "faults"))
+from mmrig import Pair, write_pair
 from simworld import LIBRARY, SimRig
 
 HERE = Path(__file__).parent
@@ -98,3 +100,18 @@ def simrig(simrig_folder: Path) -> Iterator[SimRig]:
     library.forget()
     yield library
     library.forget()
+
+
+@pytest.fixture
+def mm_rig_yaml(simrig_folder: Path, tmp_path: Path, rig_yaml: Callable[..., Path]) -> Callable[..., Pair]:
+    """Writes two rigs, simulated and on MMCore: the small one with some keys of the simulated one changed, or any that
+    is given; `mm` are changes to the one on MMCore."""
+
+    def write(
+        changes: dict[str, Any] | None = None, mm: dict[str, Any] | None = None, simulated: Path | None = None
+    ) -> Pair:
+        # MMCore cannot tell what a sequence has shown: the simulated mirrors must not either, or bursts would differ
+        given = simulated or rig_yaml({"devices.dmd.read_back": False, "stepping": "camera", **(changes or {})})
+        return write_pair(tmp_path, simrig_folder, given, mm)
+
+    return write

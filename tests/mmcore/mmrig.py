@@ -1,0 +1,98 @@
+"""Two rig YAMLs for one instrument: simulated devices, and the same behind MMCore as SimRig shows them."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+CONFIG = Path(__file__).with_name("SimRig.cfg")
+LABELS = {"light": "Laser", "light_561": "Laser561"}
+BINNINGS = [1, 2, 4, 8, 16, 32, 64]
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Of the simulated rig, devices do what the world behind SimRig does."""
+
+    mm: Path
+    simulated: Path
+
+
+def write_pair(folder: Path, adapters: Path, simulated: Path, changes: dict[str, Any] | None = None) -> Pair:
+    """A rig on MMCore for a simulated one, beside it. `changes` to what it says, by dotted path; `...` takes a key
+    away."""
+    told = yaml.safe_load(simulated.read_text(encoding="utf-8"))
+    rows, columns = told["optics"]["mirrors"]["shape"]
+    (world,) = told["connections"].values()
+    chip = world.get("sensor_shape", [512, 512])
+    config = folder / "SimRig.cfg"
+    config.write_text(_config(rows, columns, *chip))
+    made = {
+        **{key: value for key, value in told.items() if key not in ("connections", "devices")},
+        "connections": {"mm": {"driver": "micromanager", "adapters": str(adapters), "config": config.name}},
+        "devices": {name: _device(name, part, chip) for name, part in told["devices"].items()},
+        "unwatched_light": "accept",  # nothing puts a light behind MMCore off when this computer dies
+    }
+    for key, value in (changes or {}).items():
+        *parents, last = key.split(".")
+        place = made
+        for parent in parents:
+            place = place.setdefault(parent, {})
+        if value is ...:
+            del place[last]
+        else:
+            place[last] = copy.deepcopy(value)
+    path = folder / f"mm-{simulated.name}"
+    path.write_text(yaml.safe_dump(made, sort_keys=False))
+    return Pair(path, simulated)
+
+
+def _config(rows: int, columns: int, chip_rows: int, chip_columns: int) -> str:
+    sizes = {"Dmd,Rows": rows, "Dmd,Columns": columns, "Camera,Rows": chip_rows, "Camera,Columns": chip_columns}
+    lines = CONFIG.read_text(encoding="utf-8").splitlines()
+    for key, size in sizes.items():
+        (number,) = [number for number, line in enumerate(lines) if line.startswith(f"Property,{key},")]
+        lines[number] = f"Property,{key},{size}"
+    return "\n".join(lines) + "\n"
+
+
+def _device(name: str, part: dict[str, Any], chip: list[int]) -> dict[str, Any]:
+    """What the rig says of the simulated one, in the words of the driver `micromanager`."""
+    role = name.partition("_")[0]
+    shared = {"driver": "micromanager", "connection": "mm"}
+    if role == "dmd":
+        return shared | {
+            "label": "Dmd",
+            "settle_us": 1e3 * (part.get("settle_ms", 0.05) + part.get("dark_ms", 0.02)),
+            "trigger": {"camera": {"TriggerMode": "External"}, "dmd": {"TriggerMode": "Internal"}},
+            "period": {"property": "Period-ms"},
+        }
+    if role == "camera":
+        return shared | {
+            "label": "Camera",
+            "sensor_shape": chip,
+            "binnings": BINNINGS,
+            "readout_ms": part.get("readout_ms", 0.5),
+            "readout_by_rows": True,
+            "trigger": {"internal": {"Trigger": "Internal"}, "external": {"Trigger": "External"}},
+            "interval": {"property": "Interval-ms"},
+            "number_tag": "FrameNumber",
+            "time": {"tells": "start"},
+        }
+    if role == "light":
+        most_mw = part.get("max_power_mw", 50.0)
+        return shared | {"label": LABELS[name], "max_power_mw": most_mw, "power": {"property": "Power-mW"}}
+    if role == "stage":
+        return shared | {"label": "XY", "x_um": [-50e3, 50e3], "y_um": [-35e3, 35e3], "settle_ms": 0.0}
+    if role == "focus":
+        return shared | {"label": "Z", "z_um": [-500.0, 500.0], "settle_ms": 0.0}
+    if role == "filter":
+        states = ("GFP", "RFP", "CFP", "none")
+        return shared | {"label": "Wheel", "positions": dict(zip(part["positions"], states, strict=False))}
+    if role == "shutter":
+        return shared | {"label": "Shutter", "switch_ms": part.get("switch_ms", 10.0)}
+    raise ValueError(f"SimRig has no {role}")
