@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol, cast
@@ -14,9 +14,8 @@ from torch.nn import functional
 
 from dmu_hw import plugin, segments
 from dmu_hw.bundle import Bundle, Weights
-from dmu_hw.data import Estimate, Float32Array, Layout, PatternStack, Progress, Uint16Array
+from dmu_hw.data import Estimate, Float32Array, Layout, PatternStack, Uint16Array
 from dmu_hw.errors import InputError, Problem
-from dmu_hw.omezarr import Image, Labels, Store
 from dmu_hw.physics.forward import Forward
 from dmu_hw.physics.optics import Optics
 from dmu_hw.physics.sensor import SensorModel
@@ -242,101 +241,3 @@ def enlarged(calibrated: Calibrated, frame: Uint16Array) -> Float32Array:
     side = calibrated.forward.camera_pixel
     signal = calibrated.signal(frame[None])[None] / side**2
     return calibrated.flat(functional.interpolate(signal, scale_factor=side, mode="bicubic")[0, 0].clamp(min=0))
-
-
-@dataclass(frozen=True)
-class Source:
-    """The frames of one channel of a run, and what makes images of them."""
-
-    frames: Store
-    bundle: Bundle
-    window: Window
-    channel: str = ""
-    """Its name; empty in a run that has one only."""
-    waves_nm: tuple[tuple[float | None, float | None], ...] = ()
-    """Of excitation and emission, in a run that has several."""
-
-
-Failed = Callable[[tuple[int, int, int], Exception], None]
-"""Called with (field, time, plane) of a burst and with what its inverse raised."""
-
-
-def reconstruct_run(
-    sources: Sequence[Source], path: Path, progress: Progress | None = None, failed: Failed | None = None
-) -> None:
-    """Every complete burst of a run, one after the other: memory does not grow with the run. Channels lie on one grid,
-    and so in one store. Where somebody asks to be told of failures, a burst whose inverse fails has no image and no
-    time, as one that is not complete; else the first failure ends it."""
-    labelled = any(source.bundle.header.task == "segment" for source in sources)
-    fields = range(len(sources[0].frames))
-    images = [_image(sources, sources[0].frames.image(field), labelled=labelled) for field in fields]
-    told = [_told(source) for source in sources]
-    facts = {"channels": told} if sources[0].channel else told[0]
-    part = path.with_name(path.name + ".part")
-    store = Store.create(part, images, facts)
-    objects = Labels(part, mode="r+") if store.labelled else None
-    places = [
-        (field, time, z)
-        for field, image in enumerate(images)
-        for time in range(image.shape[0])
-        for z in range(image.shape[2])
-    ]
-    for channel, source in enumerate(sources):
-        reconstructor = Reconstructor(source.bundle, source.window)
-        for done, (field, time, z) in enumerate(places, start=1):
-            exposed_ms = np.asarray(source.frames.times(field)[time, :, z])
-            if not np.isnan(exposed_ms).any():
-                frames = source.frames.burst(field, time, z)
-                estimate = _estimated(reconstructor, frames, (field, time, z), failed)
-                if estimate is not None:
-                    store.array(field)[time, channel, z] = estimate.image
-                    if objects is not None and estimate.labels is not None:
-                        objects.put((field, time, z), estimate.labels)
-                    store.times(field)[time, channel, z] = exposed_ms[0]
-            if progress is not None:
-                progress(channel * len(places) + done, len(sources) * len(places))
-    part.rename(path)
-
-
-def _estimated(
-    reconstructor: Reconstructor, frames: Uint16Array, place: tuple[int, int, int], failed: Failed | None
-) -> Estimate | None:
-    try:
-        return reconstructor.estimate(frames)
-    except Exception as error:
-        if failed is None:
-            raise
-        failed(place, error)
-        return None
-
-
-def _told(source: Source) -> dict[str, str]:
-    """Of one channel, for the store."""
-    header = source.bundle.header
-    named = {"channel": source.channel} if source.channel else {}
-    return {
-        **named,
-        "bundle": header.name,
-        "bundle_hash": source.bundle.hash,
-        "model": header.model,
-        "task": header.task,
-    }
-
-
-def _image(sources: Sequence[Source], frames: Image, *, labelled: bool) -> Image:
-    """The reconstruction's metadata from those of the frames: smaller pixels, the same field."""
-    window, alone = sources[0].window, "seen by the segmenter" if labelled else "reconstruction"
-    pixel_um = window.optics.object_pixel_um
-    z, y, x = frames.corner_um
-    move_um = (pixel_um - frames.pixel_um) / 2
-    return replace(
-        frames,
-        shape=(frames.shape[0], len(sources), frames.shape[2], *window.field_px),
-        dtype="float32",
-        pixel_um=pixel_um,
-        corner_um=(z, y + move_um, x + move_um),
-        channels=[source.channel or alone for source in sources],
-        display=(0.0, 1.0),
-        labelled=labelled,
-        waves_nm=[waves_nm for source in sources for waves_nm in source.waves_nm],
-    )

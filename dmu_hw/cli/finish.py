@@ -140,7 +140,7 @@ def _reasons(counts: Counts) -> dict[str, int]:
 
 def _reconstruct(run: RunFolder, session: Session, bundles: Mapping[str, Bundle], output: Output) -> dict[str, int]:
     """Everything of which all frames are there; why an inverse failed, and how often. Its frames are none the worse."""
-    from dmu_hw.reconstruct import Source, reconstruct_run  # noqa: PLC0415 - torch
+    from dmu_hw.results import Source, reconstruct_run  # noqa: PLC0415 - torch
     from dmu_hw.view.window import window_of  # noqa: PLC0415
 
     def source(name: str, role: Role, bundle: Bundle) -> Source:
