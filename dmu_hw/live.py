@@ -172,7 +172,16 @@ class Live:
             if time.monotonic() - since_s > (1.0 if error is not None else patience.STALLED_S):
                 self._waiting.end(discard=True)
                 log.warning("the inverse hangs: it is left to itself")
-                return
+                self._give_up()
+                break
+        self.counts.dropped = self._waiting.dropped
+
+    def _give_up(self) -> None:
+        """What was under way will not come any more."""
+        counts, waiting = self.counts, self._waiting
+        under_way = counts.bursts - counts.made - counts.incomplete - counts.failed - waiting.dropped
+        if under_way > 0:
+            counts.fail("the inverse hangs", under_way)
 
     def put(self, shot: Shown, burst: Burst, heed: Callable[[], None] | None = None) -> None:
         """Hand over a burst; one that nothing here reconstructs is passed over. Where every burst counts, this may wait
