@@ -1,9 +1,9 @@
 """A driver of one's own: a template that works.
 
-A rig YAML names this file (`driver: own-driver.py`), and each of its devices finds here the class that is called as its
-port: Dmd, Camera, Light, Shutter, Stage; a rig may also have Focus, Filter and Meter. Delete what you do not drive. What
-each class promises stands in dmu_hw/ports.py, and `DMU_RIG=devices/mine.yaml pytest -m hardware` holds it against your
-device.
+A rig YAML names this file (`driver: own-driver.py`), and each of its devices finds here the class that is called as
+its port: Dmd, Camera, Light, Shutter, Stage; a rig may also have Focus, Filter and Meter. Delete what you do not drive.
+What each class promises stands in dmu_hw/ports.py, and `DMU_RIG=devices/mine.yaml pytest -m hardware` holds it against
+your device.
 
 Five rules are the same for all of them:
 
@@ -27,6 +27,7 @@ import time
 from collections.abc import Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
 from dmu_hw.data import BoolArray, Uint16Array
 from dmu_hw.errors import DeviceError, DeviceTimeout, InputError, Problem
@@ -248,10 +249,11 @@ class LightSettings(Settings):
 
 
 class Light:
-    """This one hangs on a connection, so that it lives in the same process as all else, and stays on when that dies: the
-    rig has to accept it (`unwatched_light`). A light with a port of its own should rather say `guarded = True` and have
-    `keep_alive(self)`: then a second process holds it, and puts it off when the program is gone. Best is hardware that
-    goes off by itself: `watchdog_ms` says after how long. `dmu_hw.lines.LineLight` is a beginning for serial ports."""
+    """This one hangs on a connection, so that it lives in the same process as all else, and stays on when that dies:
+    the rig has to accept it (`unwatched_light`). A light with a port of its own should rather say `guarded = True` and
+    have `keep_alive(self)`: then a second process holds it, and puts it off when the program is gone. Best is hardware
+    that goes off by itself: `watchdog_ms` says after how long. `dmu_hw.lines.LineLight` is a beginning for serial
+    ports."""
 
     Settings = LightSettings
     watchdog_ms: float | None = None
@@ -387,7 +389,7 @@ class Toy:
         self._waiting: list[int | None] = []
         """What ends of exposures will step to."""
         self._rng = np.random.default_rng(0)
-        self._sample = 20 + 200 * self._rng.random(shape) ** 4
+        self._sample: NDArray[np.float64] = 20 + 200 * self._rng.random(shape) ** 4
 
     def show(self, index: int | None) -> None:
         self._steps, self._waiting = [(now_ms(), index)], []
@@ -409,13 +411,14 @@ class Toy:
     def picture(self, start_ms: float, mode: CameraMode, sensor_shape: tuple[int, int]) -> Uint16Array:
         """What an exposure that began then has seen."""
         shown = [index for at_ms, index in self._steps if at_ms <= start_ms]
-        light = np.zeros(self._sample.shape)
+        light: NDArray[np.float64] = np.zeros_like(self._sample)
         if self.lit and self.open and shown and shown[-1] is not None:
             light = self._sample * np.where(self.memory[shown[-1]], 1.0, 0.01)
-        rows, columns = ((whole - part) // 2 for whole, part in zip(light.shape, sensor_shape, strict=True))
-        x, y = columns + mode.roi.x, rows + mode.roi.y
+        x = (light.shape[1] - sensor_shape[1]) // 2 + mode.roi.x
+        y = (light.shape[0] - sensor_shape[0]) // 2 + mode.roi.y
         seen = light[y : y + mode.roi.height, x : x + mode.roi.width] * self.power_mw * mode.exposure_ms
         (height, width), binning = mode.shape, mode.binning
         electrons = self._rng.poisson(seen.reshape(height, binning, width, binning).sum(axis=(1, 3)))
         noisy = 100 + electrons + 2 * self._rng.standard_normal(mode.shape)
-        return np.clip(np.round(noisy), 0, 65535).astype(np.uint16)
+        pixels: Uint16Array = np.clip(np.round(noisy), 0, 65535).astype(np.uint16)
+        return pixels

@@ -1,0 +1,69 @@
+"""The promises of the ports, asked of whole rigs: of those that are simulated in every run of the tests, and of one's
+own:
+
+DMU_RIG=devices/mine.yaml pytest -m hardware                    nothing is lit
+DMU_RIG=devices/mine.yaml DMU_LIGHT=yes pytest -m hardware      with 1 % of what the rig allows, or DMU_POWER_MW
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from promises import PROMISES, Bench
+
+from dmu_hw.lock import rig_held
+from dmu_hw.rig import Rig, load_rig
+
+DEVICES = Path(__file__).parents[2] / "devices"
+SIMULATED = ("simulated", "simulated-two-colour", "own-driver")
+OWN = "DMU_RIG"
+LOWEST = 0.01
+"""Of what the rig allows."""
+RIGS = [*SIMULATED, pytest.param(OWN, marks=pytest.mark.hardware)]
+
+
+def own_rig() -> Path:
+    given = os.environ.get(OWN, "")
+    path = Path(given)
+    if not given or not path.is_file():
+        what = f"there is no file {given}" if given else "it is not set"
+        pytest.exit(f"{OWN} names the rig to be tested, and {what}: {OWN}=devices/mine.yaml pytest -m hardware", 2)
+    return path
+
+
+@pytest.fixture(scope="module", params=RIGS)
+def built(request: pytest.FixtureRequest) -> Iterator[tuple[Rig, bool]]:
+    """The rig, held against all other programs, and whether it may light."""
+    name = request.param
+    file = load_rig(own_rig() if name == OWN else DEVICES / f"{name}.yaml")
+    with pytest.MonkeyPatch.context() as patch:
+        if name == OWN:
+            patch.delenv("DMU_STATE", raising=False)  # its lock is that which all programs of this computer know
+        with rig_held(file):
+            yield Rig(file), name != OWN or os.environ.get("DMU_LIGHT", "") == "yes"
+
+
+@pytest.mark.parametrize("what", PROMISES)
+def test_the_rig_keeps_its_promise(built: tuple[Rig, bool], what: str) -> None:
+    rig, may_light = built
+    if PROMISES[what].lights and not may_light:
+        pytest.skip("it lights, and DMU_LIGHT=yes was not given")
+    allowed_mw = min(rig.highest_mw(name) for name in rig.lights)
+    asked = os.environ.get("DMU_POWER_MW", "") if may_light else ""
+    simulated = Path(rig.file.path).parent == DEVICES and rig.file.path.stem in SIMULATED
+    power_mw = float(asked) if asked else (0.2 if simulated else LOWEST) * allowed_mw
+    assert 0 < power_mw <= allowed_mw, f"DMU_POWER_MW must be up to {allowed_mw:g}"
+    try:
+        PROMISES[what].keep(Bench(rig, power_mw))
+    finally:
+        rig.close()  # whatever a promise left open when it was broken
+
+
+@pytest.mark.parametrize(("given", "says"), [("", "it is not set"), ("nowhere.yaml", "there is no file nowhere.yaml")])
+def test_without_a_rig_nothing_is_tested(monkeypatch: pytest.MonkeyPatch, given: str, says: str) -> None:
+    monkeypatch.setenv(OWN, given)
+    with pytest.raises(pytest.exit.Exception, match=f"DMU_RIG names the rig to be tested, and {says}"):
+        own_rig()
