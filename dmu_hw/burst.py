@@ -16,7 +16,7 @@ from dmu_hw.guard import Guard
 from dmu_hw.journal import crc32c
 from dmu_hw.marker import Marker
 from dmu_hw.plan import Shot, Take
-from dmu_hw.ports import RawFrame
+from dmu_hw.ports import Preparing, RawFrame
 from dmu_hw.proof import Verdict, judge
 from dmu_hw.rig import Rig
 
@@ -97,6 +97,8 @@ class BurstTaker:
         with ExitStack() as ending:
             ending.callback(dmd.stop)
             ending.callback(camera.disarm)
+            if isinstance(dmd, Preparing):
+                dmd.prepare(order, take.period_ms if paced_by_dmd else None)
             with self.guard.light_on(take.power_mw, self._longest_ms(take), take.light):
                 if paced_by_dmd:
                     armed_ms = self.rig.clock.now_ms()

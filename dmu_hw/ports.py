@@ -152,6 +152,23 @@ class Coding(Protocol):
 
 
 @runtime_checkable
+class Preparing(Protocol):
+    """What a DMD may promise beside its port: it can make a sequence ready, so that no light waits for its upload."""
+
+    def prepare(self, order: Sequence[int], period_ms: float | None) -> None:
+        """All that `start` would do before the first step."""
+
+
+@runtime_checkable
+class Stepping(Protocol):
+    """What a DMD or a camera may promise beside its port: it says who can set the pace of a burst, as it is wired."""
+
+    @property
+    def steppings(self) -> tuple[str, ...]:
+        """Some of dmd, camera and software."""
+
+
+@runtime_checkable
 class Camera(Device, Protocol):
     """A camera with a frame buffer."""
 

@@ -43,6 +43,7 @@ from dmu_hw.ports import (
     role_of,
 )
 from dmu_hw.powercurve import PowerCurve
+from dmu_hw.stepping import unable
 
 _REQUIRED = ("dmd", "camera", "light")
 
@@ -230,6 +231,8 @@ class Rig:
         self._of_file = {name: channel.optics for name, channel in file.channels.items()}
         self._parts = _built(file)
         problems = list(_misplaced(file, self.filters))
+        documents = {name: part.document for name, part in file.parts.items()}
+        problems += unable(file.settings.stepping, self._parts, documents)
         if problems:
             raise InputError(problems)
         self._opened: list[str] = []

@@ -5,14 +5,12 @@ from __future__ import annotations
 import difflib
 import math
 import time
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Hashable, Mapping
+from typing import Any, Protocol
 
+from dmu_hw.drivers.micromanager.settings import ConnectionSettings
 from dmu_hw.drivers.micromanager.words import said_by, same, texts
 from dmu_hw.errors import DeviceError, DeviceTimeout
-
-if TYPE_CHECKING:
-    from dmu_hw.drivers.micromanager.core import Connection
 
 _ASK_AGAIN_S = 0.002
 _MOST_SHOWN = 30
@@ -20,10 +18,26 @@ KINDS = {2: "camera", 3: "shutter", 4: "state device", 5: "stage", 6: "XY stage"
 """Micro-Manager's numbers for types of devices, as far as they are used here."""
 
 
+class Link(Protocol):
+    """What calls go through: the connection."""
+
+    settings: ConnectionSettings
+
+    @property
+    def borrowed(self) -> bool: ...
+
+    @property
+    def metadata(self) -> Callable[[], Any] | None: ...
+
+    def ask(self, device: str, call: str, *arguments: Any, of: str = "") -> Any: ...
+
+    def keep(self, what: Hashable, call: str, *arguments: Any) -> None: ...
+
+
 class Handle:
     """A device of Micro-Manager's."""
 
-    def __init__(self, link: Connection, device: str, label: str) -> None:
+    def __init__(self, link: Link, device: str, label: str) -> None:
         self.link = link
         self.device = device
         self.label = label
