@@ -24,6 +24,7 @@ from dmu_hw.omezarr import Labels, Store
 from dmu_hw.past import read_past
 from dmu_hw.plan import Plan
 from dmu_hw.runfolder import RunFolder
+from dmu_hw.view.amounts import plural
 from dmu_hw.watched import drifts_of
 from dmu_hw.writer import write_stores
 
@@ -214,7 +215,7 @@ def _tell(run: RunFolder, taken: Taken, facts: dict[str, Any], output: Output) -
             what = f"{drift['worst']:.2f} px" if name == "registration" else f"{drift['worst']:+.1%}"
             output.say(f"drift: {name}, {what} at the worst; the report shows it over time")
     for reason, count in facts["not_reconstructed"]["reasons"].items():
-        output.say(f"not reconstructed: {count:,} bursts: {reason}")
+        output.say(f"not reconstructed: {plural(count, 'burst')}: {reason}")
     for line in live_lines(facts["live"]) if facts["live"] is not None else ():
         output.say(line)
     objects = facts["objects"]

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from dmu_hw.cli.session import Session
+from dmu_hw.view.amounts import plural
 
 if TYPE_CHECKING:
     from dmu_hw.bundle import Bundle
@@ -44,7 +45,7 @@ def live_of(session: Session, bundles: Mapping[str, Bundle]) -> Live | None:
 def live_lines(told: Mapping[str, Any]) -> list[str]:
     """The end of it, for people."""
     latency_ms, left = told["latency_ms"], told["bursts"] - told["made"]
-    lines = [f"reconstructed while imaging: {told['made']:,} of {told['bursts']:,} bursts"]
+    lines = [f"reconstructed while imaging: {told['made']:,} of {plural(told['bursts'], 'burst')}"]
     if told["made"]:
         lines[0] += f"; 99 of 100 within {latency_ms['p99']:.0f} ms of their last frame"
     if told["budget_kept"] is False:
