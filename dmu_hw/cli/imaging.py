@@ -133,7 +133,7 @@ def image(
                 survey=survey,
             )
             if view is not None:
-                view.follow(control, engine.counts, lambda: engine.guard)
+                view.follow(engine)
             with listening(run.control, control):
                 counts = engine.run()
             if not counts.aborted:

@@ -70,14 +70,15 @@ class Library:
             if wanted.get("labels") == "1":
                 return self._labels(name, facts, (field, time, z))
             exposed_ms = float(np.asarray(store.times(field)[time, channel, z]))
-            there = bool(np.isfinite(exposed_ms))
             pixels = np.asarray(store.array(field)[time, channel, z])
+            # a truth was never exposed, and what is missing is black or no number at all
+            there = bool(np.isfinite(exposed_ms) or np.nan_to_num(pixels).any())
         except (KeyError, ValueError, RuntimeError, TypeError) as error:
             # what zarr and its codecs raise over damaged chunks and metadata
             raise RunError(f"{name}: is damaged: {error} (dmu verify names what is)") from error
         if "side" in wanted:
             pixels = small(pixels, max(1, _number(wanted["side"])))
-        return packed({**facts, "missing": not there, "at_ms": exposed_ms if there else None}, _plain(pixels))
+        return packed({**facts, "missing": not there, "at_ms": exposed_ms if np.isfinite(exposed_ms) else None}, _plain(pixels))
 
     def _labels(self, name: str, facts: dict[str, Any], place: tuple[int, int, int]) -> bytes:
         field, time, z = place

@@ -32,7 +32,7 @@ _LOOKS_S = 1.5
 _IDLE_S = 0.02
 _LEAST_S = 0.05
 """From frame to frame; the sample is not lit oftener than people can see."""
-_MARGIN, _SLACK_MS = 2.0, 500.0
+_MARGIN, _SLACK_MS = 2.0, 2000.0
 
 
 @dataclass(frozen=True)

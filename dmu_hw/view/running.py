@@ -6,17 +6,17 @@ import math
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from dmu_hw.control import Control
 from dmu_hw.counts import Counts
 from dmu_hw.data import Burst
+from dmu_hw.engine import Engine
 from dmu_hw.errors import DeviceError, InputError, Problem
 from dmu_hw.kept import KeptBelief
 from dmu_hw.plan import Plan, Shot
@@ -41,12 +41,6 @@ _POLITE_S = 0.05
 _FORCED_S = 2.0
 
 
-class Darkening(Protocol):
-    """The guard of the lights, as far as it matters here."""
-
-    def off(self) -> None: ...
-
-
 def lit(rig: Rig) -> dict[str, bool | None]:
     """What each light says of itself; None: it cannot say, which is not to be taken for dark."""
     found: dict[str, bool | None] = {}
@@ -63,9 +57,7 @@ class Running:
 
     def __init__(self, name: str, run: str, plan: Plan, rig: Rig, belief: KeptBelief) -> None:
         self.board = Board()
-        self.control: Control | None = None
-        self.counts: Counts | None = None
-        self.guard: Callable[[], Darkening | None] = lambda: None
+        self._engine: Engine | None = None
         self._live: Live | None = None
         self._name, self._run, self._plan, self._rig, self._belief = name, run, plan, rig, belief
         self._began_s = time.monotonic()
@@ -99,9 +91,10 @@ class Running:
             self._stage_s = time.monotonic()
         self._stage, self._stage_done, self._stage_total = what, done, total
 
-    def follow(self, control: Control, counts: Counts, guard: Callable[[], Darkening | None]) -> None:
+    def follow(self, engine: Engine) -> None:
         """From now on there is an engine, which may be stopped."""
-        self.control, self.counts, self.guard = control, counts, guard
+        self._engine = engine
+        self.stage("imaging", len(engine.past.sealed), len(self._plan.shots))
 
     def listen(self, live: Live) -> None:
         """Show what is reconstructed."""
@@ -177,11 +170,14 @@ class Running:
         self.board.tell("state", self._state())
 
     def order(self, order: Word | Lamp) -> None:
-        control = self.control
-        if control is None or isinstance(order, Lamp):
+        if isinstance(order, Lamp):
             return
+        if self._engine is None or self._stage != "imaging":
+            self.board.say("there is no light to put off now, and nothing to pause; Ctrl-C ends the program")
+            return
+        control = self._engine.control
         if order.do == "abort":
-            self._abort(control)
+            self._abort(self._engine)
         elif order.do == "pause" and control.state == "running":
             control.pause()
             self.board.say("paused from the page: in the dark after the burst that is being taken")
@@ -194,14 +190,14 @@ class Running:
 
     # ---------------------------------------------------------------- the light
 
-    def _abort(self, control: Control) -> None:
+    def _abort(self, engine: Engine) -> None:
         """At once, and by way of nothing that can be stalled; a thread of its own sees to it that it gets dark."""
         began_s = time.monotonic()
-        control.abort("abort on the page")
+        engine.control.abort("abort on the page")
         if self._aborting.acquire(blocking=False):
-            threading.Thread(target=self._darken, args=(began_s,), name="abort", daemon=True).start()
+            threading.Thread(target=self._darken, args=(engine, began_s), name="abort", daemon=True).start()
 
-    def _darken(self, began_s: float) -> None:
+    def _darken(self, engine: Engine, began_s: float) -> None:
         """Thread. The engine puts the light off within a hundredth of a second; if it hangs, the guard does."""
         forced = False
         while time.monotonic() < began_s + _FORCED_S:
@@ -210,17 +206,16 @@ class Running:
                 self.board.tell("aborted", {"dark_ms": took_ms, "forced": forced})
                 self.board.say(f"aborted from the page: dark {took_ms:.0f} ms after the order", "caution")
                 return
-            guard = self.guard()
-            if not forced and guard is not None and time.monotonic() > began_s + _POLITE_S:
+            if not forced and engine.guard is not None and time.monotonic() > began_s + _POLITE_S:
                 forced = True
                 with suppress(DeviceError):  # the guard has told it loudly; what counts is what is read back
-                    guard.off()
+                    engine.guard.off()
             time.sleep(0.002)
         self.board.say("LIGHT MAY BE ON: it does not say that it is off. SWITCH IT OFF BY HAND", "error")
 
     def _read_back(self) -> None:
         """Only while it images: before and after, the devices are not open."""
-        if self.counts is None or self._stage != "imaging":
+        if self._engine is None or self._stage != "imaging":
             self._lights = dict.fromkeys(self._lights)
         elif time.monotonic() >= self._lights_s + _READ_BACK_S:
             self._lights_s = time.monotonic()
@@ -229,8 +224,7 @@ class Running:
     # ---------------------------------------------------------------- numbers
 
     def _state(self) -> dict[str, Any]:
-        control, counts = self.control, self.counts
-        now_s, limits = time.monotonic(), self._rig.settings.limits
+        engine, now_s = self._engine, time.monotonic()
         left_s = None
         if 0 < self._stage_done <= self._stage_total:
             left_s = (now_s - self._stage_s) * (self._stage_total / self._stage_done - 1)
@@ -238,15 +232,14 @@ class Running:
             "stage": self._stage,
             "done": self._stage_done,
             "total": self._stage_total,
-            "control": "running" if control is None else control.state,
+            "control": "running" if engine is None else engine.control.state,
             "lights": self._lights,
             "elapsed_s": now_s - self._began_s,
             "left_s": left_s,
             "now": self._now,
             "rates": self._rates(now_s),
-            "counts": None if counts is None else _numbers(counts),
-            "dose": None if counts is None else self._doses(counts),
-            "limit_mw": limits.power_mw,
+            "counts": None if engine is None else self._numbers(engine),
+            "dose": None if engine is None else self._doses(engine.counts),
             "live": {} if self._live is None else _told(self._live),
         }
 
@@ -258,6 +251,14 @@ class Running:
             "frames_s": sum(frames for _, frames, _ in recent) / span_s,
             "bytes_s": sum(taken for _, _, taken in recent) / span_s,
         }
+
+    def _numbers(self, engine: Engine) -> dict[str, Any]:
+        """What was asked for and what came; while it images, the writer itself knows best what is saved."""
+        counts = engine.counts
+        names = ("expected", "received", "missing", "duplicates", "retaken_bursts", "unproven_bursts", "late_bursts")
+        told: dict[str, Any] = {name: getattr(counts, name) for name in names}
+        saved = counts.saved + (engine.saver.saved if self._stage == "imaging" else 0)
+        return {**told, "saved": min(saved, counts.expected), "light_on_ms": counts.light_on_ms}
 
     def _doses(self, counts: Counts) -> dict[str, float]:
         doses = counts.dose_mj_cm2.copy()  # the engine goes on booking
@@ -301,12 +302,6 @@ class Running:
 
 def _moment(at: datetime) -> float:
     return at.timestamp()
-
-
-def _numbers(counts: Counts) -> dict[str, Any]:
-    names = ("expected", "received", "saved", "missing", "duplicates", "retaken_bursts", "unproven_bursts")
-    told: dict[str, Any] = {name: getattr(counts, name) for name in (*names, "late_bursts", "light_on_ms")}
-    return told | {"reasons": counts.reasons.copy()}
 
 
 def _told(live: Live) -> dict[str, Any]:

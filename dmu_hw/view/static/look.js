@@ -137,13 +137,19 @@ export class LookPage {
     }
     const values = found.flatMap((image) => Array.from(image.pixels)).filter(Number.isFinite).sort((a, b) => a - b);
     const [low, high] = [0.002, 0.998].map((part) => values[Math.round(part * (values.length - 1))] ?? 0);
-    found.forEach((image, field) => {
-      if (image.missing) return;
-      this.map.tiles[field] = document.createElement("canvas");
-      paint(this.map.tiles[field], image.pixels, image.shape, { low, high, gamma: 1, map: "grey" }, { low: 0, high: 65535 });
-    });
-    this.map.draw();
+    this.map.repaint = () => {
+      found.forEach((image, field) => {
+        if (image.missing) return;
+        this.map.tiles[field] ??= document.createElement("canvas");
+        paint(this.map.tiles[field], image.pixels, image.shape, { low, high, gamma: 1, map: "grey" }, { low: 0, high: 65535 });
+      });
+      this.map.draw();
+    };
+    this.map.repaint();
   }
+
+  /** Colours have changed. */
+  repaint() { this.map?.repaint(); }
 
   tellFacts() {
     const { began, counts, metrics, objects, actual, cautions } = this.about.facts;

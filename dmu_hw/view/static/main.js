@@ -14,14 +14,11 @@ function setNight(red) {
   document.documentElement.dataset.night = red ? "red" : "";
   byId("night").ariaPressed = String(red);
   localStorage.setItem("dmu-night", red ? "red" : "");
-  dispatchEvent(new Event("resize"));
 }
 
 async function begin() {
   history.replaceState(null, "", location.pathname); // the token stays in no history
   setNight(localStorage.getItem("dmu-night") === "red");
-  const isRed = () => document.documentElement.dataset.night === "red";
-  byId("night").onclick = () => setNight(!isRed());
   byId("keys").onclick = showKeys;
   const about = await fetchAbout();
   document.title = `${about.name} · dmu`;
@@ -36,11 +33,13 @@ async function begin() {
   page = new PAGES[about.mode](about, line);
   page.changed(line.socket.readyState === WebSocket.OPEN, false);
   waiting.forEach((post) => page.hear(post));
-  onKey("r", "red light only, for dark rooms", () => {
-    setNight(!isRed());
+  const turn = () => {
+    setNight(document.documentElement.dataset.night !== "red");
     page.sight.pictures.forEach((picture) => picture.repaint());
-    page.map?.draw();
-  });
+    page.repaint();
+  };
+  byId("night").onclick = turn;
+  onKey("r", "red light only, for dark rooms", turn);
   onKey("?", "these keys", showKeys);
   listen();
 }

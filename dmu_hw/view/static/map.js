@@ -23,6 +23,7 @@ export class FieldMap {
     this.flags = [];
     this.now = null;
     this.tiles = []; // canvases
+    this.repaint = () => {}; // paints the tiles anew, when colours have changed
     this.canvas = element("canvas", { className: "fields", role: "img", ariaLabel: "Fields on the stage" });
     root.append(this.canvas);
     this.canvas.onpointermove = (event) => { this.canvas.title = this.names[this.at(event)] ?? ""; };
@@ -40,6 +41,7 @@ export class FieldMap {
 
   /** Small pictures of the fields, 0 where there is none; `shown` as the large one is. */
   tile(atlas, shown) {
+    this.repaint = () => this.tile(atlas, shown);
     const [count, rows, columns] = atlas.shape;
     for (let field = 0; field < count; field++) {
       const start = field * rows * columns;

@@ -83,14 +83,13 @@ export class Picture {
     this.flag = element("p", { className: "flag", hidden: true });
     this.frame = element("div", { className: "sheet" }, this.canvas, this.note, this.flag, this.where);
     this.histogram = element("canvas", { className: "histogram", title: "Drag black and bright; double-click: automatic" });
-    this.low = element("input", { type: "number", step: "any", ariaLabel: "Black" });
-    this.high = element("input", { type: "number", step: "any", ariaLabel: "Bright" });
+    this.low = element("input", { type: "number", step: "any", ariaLabel: "Black", title: "What is black" });
+    this.high = element("input", { type: "number", step: "any", ariaLabel: "Bright", title: "What is brightest" });
     this.gamma = element("input", { type: "range", min: "0.3", max: "3", step: "0.05", value: "1", ariaLabel: "Gamma" });
     this.automatic = element("button", { type: "button", title: "Automatic contrast (a)", ariaPressed: "true" }, "Auto");
     this.map = element("select", { ariaLabel: "Colours" }, ...MAPS.map((name) => element("option", {}, name)));
     this.tools = element("div", { className: "tools contrast" },
-      this.histogram, element("label", {}, "Black ", this.low), element("label", {}, "Bright ", this.high),
-      element("label", {}, "Gamma ", this.gamma), this.automatic, this.map);
+      this.histogram, this.low, "to", this.high, element("label", {}, "Gamma ", this.gamma), this.automatic, this.map);
     this.root = element("div", { className: "picture" }, this.frame, this.tools);
     root.append(this.root);
     this.listen();
@@ -350,16 +349,18 @@ export class Picture {
     this.histogram.height = height;
     const context = this.histogram.getContext("2d");
     const [low, high] = this.range;
-    const counts = new Float64Array(BINS);
+    const step = this.scale ? (this.scale.high - this.scale.low) / 65535 : 0; // no bin is finer than the numbers
+    const bins = Math.max(1, Math.min(BINS, step ? Math.floor((high - low) / step) : BINS));
+    const counts = new Float64Array(bins);
     for (const value of this.sorted) {
-      const bin = Math.floor(((value - low) / (high - low)) * BINS);
-      if (bin >= 0 && bin < BINS) counts[bin]++;
+      const bin = Math.floor(((value - low) / (high - low)) * bins);
+      if (bin >= 0 && bin < bins) counts[bin]++;
     }
     const most = Math.log1p(Math.max(...counts)) || 1;
     context.fillStyle = marks().line;
     counts.forEach((count, bin) => {
       const tall = (Math.log1p(count) / most) * (height - 2);
-      context.fillRect((bin / BINS) * width, height - tall, width / BINS + 0.5, tall);
+      context.fillRect((bin / bins) * width, height - tall, width / bins + 0.5, tall);
     });
     context.fillStyle = marks().link;
     for (const value of [this.shown.low, this.shown.high]) {

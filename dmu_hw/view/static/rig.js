@@ -111,6 +111,9 @@ export class RigPage {
     context.stroke();
   }
 
+  /** Colours have changed. */
+  repaint() { this.drawTrace(); }
+
   changed(open, ended) {
     const banner = byId("banner");
     const lost = ended ? "dmu has ended; the light is off." : "No connection: the light goes off by itself within 1.5 s.";

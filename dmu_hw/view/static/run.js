@@ -62,6 +62,15 @@ export class RunPage {
     }
   }
 
+  /** Colours have changed. */
+  repaint() {
+    for (const kind of ["frames", "patterns"]) {
+      const post = this.posts.get(`${kind}/${this.channel}`);
+      if (post) this.show(kind, post);
+    }
+    this.map.repaint();
+  }
+
   /** Image, or its spread. */
   turn() {
     this.shows = this.shows === "estimate" && this.posts.has(`spread/${this.channel}`) ? "spread" : "estimate";
@@ -149,7 +158,6 @@ export class RunPage {
 
   showPatterns(post) {
     const [count, rows, columns] = post.shape;
-    tell(byId("patterns-of"), `tile of ${columns}×${rows} mirrors' images`);
     tell(byId("patterns-of"), `one tile, ${columns}×${rows} object pixels`);
     const shown = { low: 0, high: 1, gamma: 1, map: "grey" };
     this.fill(byId("patterns"), count, (canvas, caption, place) => {
@@ -175,8 +183,8 @@ export class RunPage {
     this.ended = ended;
     this.open = open;
     if (ended) this.banner("The run has ended. Its folder holds everything: dmu view RUN shows it.", false);
-    else if (!open) this.banner("No connection to the program: what is shown is old. Trying again …", true);
-    else if (this.wasOpen) this.banner("", false);
+    else if (open) this.banner("", false);
+    else if (this.wasOpen) this.banner("No connection to the program: what is shown is old. Trying again …", true);
     this.wasOpen ||= open;
     this.tellStage();
   }
