@@ -245,6 +245,7 @@ private:
       return code == DEVICE_OK && Wait(began + Milliseconds(ready_ms));
    }
 
+   // In the first pixels: the place in the sequence, the number, and a count that no other frame has.
    bool ByItself(long wanted, Clock::time_point began, long& number, double& began_ms)
    {
       Clock::time_point start = wanted == 0 ? began : next_;
@@ -261,9 +262,11 @@ private:
       began_ms = std::chrono::duration<double, std::milli>(start - began).count();
       if (!Wait(ready))
          return false;
-      pixels_[0] = static_cast<uint16_t>(World::Get().ExposureEnded(number) + 1);
-      if (pixels_.size() > 1)
-         pixels_[1] = static_cast<uint16_t>(number);
+      long place = World::Get().ExposureEnded(number);
+      ++exposures_;
+      uint16_t told[] = {static_cast<uint16_t>(place + 1), static_cast<uint16_t>(number),
+                         static_cast<uint16_t>(exposures_), static_cast<uint16_t>(exposures_ >> 16)};
+      std::copy_n(told, std::min<std::size_t>(4, pixels_.size()), pixels_.begin());
       return true;
    }
 
@@ -284,6 +287,7 @@ private:
    double interval_ms_ = 0.0;
    double readout_ms_ = 0.0;
    long binning_ = 1;
+   long exposures_ = 0;
    long x_ = 0, y_ = 0, width_ = 64, height_ = 64;
    std::string trigger_ = "Internal";
    std::string stamps_ = "Camera";

@@ -11,6 +11,7 @@ import yaml
 
 CONFIG = Path(__file__).with_name("SimRig.cfg")
 LABELS = {"light": "Laser", "light_561": "Laser561"}
+STATES = ("GFP", "RFP", "CFP", "none")
 BINNINGS = [1, 2, 4, 8, 16, 32, 64]
 
 
@@ -62,17 +63,16 @@ def _config(rows: int, columns: int, chip_rows: int, chip_columns: int) -> str:
 
 def _device(name: str, part: dict[str, Any], chip: list[int]) -> dict[str, Any]:
     """What the rig says of the simulated one, in the words of the driver `micromanager`."""
-    role = name.partition("_")[0]
-    shared = {"driver": "micromanager", "connection": "mm"}
-    if role == "dmd":
-        return shared | {
+    most_mw = part.get("max_power_mw", 50.0)
+    dark_ms, settle_ms = part.get("dark_ms", 0.02), part.get("settle_ms", 0.05)
+    said: dict[str, dict[str, Any]] = {
+        "dmd": {
             "label": "Dmd",
-            "settle_us": 1e3 * (part.get("settle_ms", 0.05) + part.get("dark_ms", 0.02)),
+            "settle_us": 1e3 * (settle_ms + dark_ms),
             "trigger": {"camera": {"TriggerMode": "External"}, "dmd": {"TriggerMode": "Internal"}},
             "period": {"property": "Period-ms"},
-        }
-    if role == "camera":
-        return shared | {
+        },
+        "camera": {
             "label": "Camera",
             "sensor_shape": chip,
             "binnings": BINNINGS,
@@ -82,17 +82,11 @@ def _device(name: str, part: dict[str, Any], chip: list[int]) -> dict[str, Any]:
             "interval": {"property": "Interval-ms"},
             "number_tag": "FrameNumber",
             "time": {"tells": "start"},
-        }
-    if role == "light":
-        most_mw = part.get("max_power_mw", 50.0)
-        return shared | {"label": LABELS[name], "max_power_mw": most_mw, "power": {"property": "Power-mW"}}
-    if role == "stage":
-        return shared | {"label": "XY", "x_um": [-50e3, 50e3], "y_um": [-35e3, 35e3], "settle_ms": 0.0}
-    if role == "focus":
-        return shared | {"label": "Z", "z_um": [-500.0, 500.0], "settle_ms": 0.0}
-    if role == "filter":
-        states = ("GFP", "RFP", "CFP", "none")
-        return shared | {"label": "Wheel", "positions": dict(zip(part["positions"], states, strict=False))}
-    if role == "shutter":
-        return shared | {"label": "Shutter", "switch_ms": part.get("switch_ms", 10.0)}
-    raise ValueError(f"SimRig has no {role}")
+        },
+        "light": {"label": LABELS.get(name), "max_power_mw": most_mw, "power": {"property": "Power-mW"}},
+        "stage": {"label": "XY", "x_um": [-50e3, 50e3], "y_um": [-35e3, 35e3], "settle_ms": 0.0},
+        "focus": {"label": "Z", "z_um": [-500.0, 500.0], "settle_ms": 0.0},
+        "filter": {"label": "Wheel", "positions": dict(zip(part.get("positions", ()), STATES, strict=False))},
+        "shutter": {"label": "Shutter", "switch_ms": part.get("switch_ms", 10.0)},
+    }
+    return {"driver": "micromanager", "connection": "mm", **said[name.partition("_")[0]]}
