@@ -14,7 +14,7 @@ Five rules are the same for all of them:
 - Whatever goes wrong is a DeviceError that names the device, and what does not come in time a DeviceTimeout. Let no
   call to a vendor's library wait for ever.
 - Ask the device; remember nothing that it can tell. Above all `Light.is_on`.
-- Times are in ms of `time.monotonic()`; arrays are (y, x).
+- Times are in ms of this machine's clock (`now_ms` below); arrays are (y, x).
 
 The lines marked HERE are where the vendor's calls go. `Toy` stands in for all of them: it is a lamp, mirrors and a
 camera that look at an invented sample, in real time. Take it away in the end.
@@ -33,12 +33,12 @@ from dmu_hw.data import BoolArray, Uint16Array
 from dmu_hw.errors import DeviceError, DeviceTimeout, InputError, Problem
 from dmu_hw.files import Count, NonNegative, Positive, Settings
 from dmu_hw.memory import check_frames, check_order
-from dmu_hw.ports import CameraMode, Mount, RawFrame
+from dmu_hw.ports import CameraMode, MachineClock, Mount, RawFrame
 
 
 def now_ms() -> float:
     """The clock of a rig that is no simulation."""
-    return time.monotonic() * 1e3
+    return MachineClock().now_ms()
 
 
 class ConnectionSettings(Settings):

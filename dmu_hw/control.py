@@ -13,6 +13,7 @@ from typing import Literal, get_args
 
 from dmu_hw.errors import RunError
 from dmu_hw.files import write_whole
+from dmu_hw.moves import move
 
 State = Literal["running", "paused", "aborting"]
 Word = Literal["pause", "go", "abort"]
@@ -115,7 +116,7 @@ def _listen(path: Path, control: Control, ended: threading.Event) -> None:
     taken = _in_hand(path)
     while not ended.wait(_LOOK_S):
         with contextlib.suppress(OSError):
-            path.replace(taken)
+            move(path, taken)
             _obey(taken.read_bytes()[: 2 * _LONGEST_REASON].decode(errors="replace"), control)
             taken.unlink()
 

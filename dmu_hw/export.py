@@ -10,6 +10,7 @@ import numpy as np
 import tifffile
 
 from dmu_hw.errors import InputError, Problem, RunError
+from dmu_hw.moves import move
 from dmu_hw.omezarr import Image, Store
 
 CLASSIC_BYTES = 3_900_000_000
@@ -32,7 +33,7 @@ def export_tiff(store: Store, path: Path) -> int:
                     photometric="minisblack",
                     metadata=ome_metadata(image, image.name, image.corner_um),
                 )
-        part.rename(path)
+        move(part, path)
     except OSError as error:
         raise RunError(f"{path}: cannot be written: {error.strerror or error}") from error
     finally:

@@ -29,6 +29,7 @@ from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails, PydanticCustomError
 
 from dmu_hw.errors import InputError, Problem
+from dmu_hw.moves import move
 
 MAX_YAML_BYTES = 250_000
 """Some 8,000 positions written out one by one; the pure Python parser reads it in about a second."""
@@ -462,6 +463,6 @@ def write_whole(path: Path, content: bytes) -> None:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
-        temporary.replace(path)
+        move(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)

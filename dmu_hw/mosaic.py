@@ -16,6 +16,7 @@ import tifffile
 from dmu_hw.data import Float32Array
 from dmu_hw.errors import InputError, Problem, RunError
 from dmu_hw.export import CLASSIC_BYTES, check_target, ome_metadata
+from dmu_hw.moves import move
 from dmu_hw.omezarr import Image, Store
 
 TILE_PX = 512
@@ -91,7 +92,7 @@ def export_mosaic(store: Store, path: Path, tile_px: int = TILE_PX) -> Canvas:
                 photometric="minisblack",
                 metadata=ome_metadata(canvas.image, "mosaic", (canvas.image.corner_um[0], *canvas.origin_um)),
             )
-        part.rename(path)
+        move(part, path)
     except OSError as error:
         raise RunError(f"{path}: cannot be written: {error.strerror or error}") from error
     finally:

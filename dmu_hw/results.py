@@ -10,6 +10,7 @@ import numpy as np
 
 from dmu_hw.bundle import Bundle
 from dmu_hw.data import Estimate, Progress, Uint16Array
+from dmu_hw.moves import move
 from dmu_hw.omezarr import PART, Image, Labels, Store
 from dmu_hw.reconstruct import Reconstructor, Window
 
@@ -47,7 +48,7 @@ def reconstruct_run(
     part = path.with_name(path.name + PART)
     begin(sources, part)
     fill(sources, part, list(places_of(sources[0].frames)), progress, failed)
-    part.rename(path)
+    move(part, path)
 
 
 def begin(sources: Sequence[Source], path: Path) -> None:

@@ -13,6 +13,7 @@ import numpy as np
 from dmu_hw.data import Progress
 from dmu_hw.errors import RunError
 from dmu_hw.journal import RESUMED, Line, crc32c, read_journal
+from dmu_hw.moves import move
 from dmu_hw.omezarr import PART, Image, Store
 from dmu_hw.plan import Plan, Shot, Take
 from dmu_hw.runfolder import RunFolder
@@ -41,7 +42,7 @@ def write_stores(run: RunFolder, plan: Plan, progress: Progress | None = None) -
     finally:
         reader.close()
     for kind in stores:
-        _part(paths[kind]).rename(paths[kind])
+        move(_part(paths[kind]), paths[kind])
     if not plan.protocol.keep_spool:
         _remove_spool(run)
 
@@ -52,7 +53,7 @@ def _remove_spool(run: RunFolder) -> None:
     if run.spool.exists():
         if hasattr(os, "sync"):
             os.sync()  # reading back proves what the system has; only now is it on the disk as well
-        run.spool.rename(going)
+        move(run.spool, going)
     if going.exists():
         shutil.rmtree(going)
 

@@ -180,7 +180,7 @@ class _Worker:
         try:
             self.jobs_out.write(json.dumps({"call": job.call, "config": job.config}).encode() + b"\n")
             self.jobs_out.flush()
-        except BrokenPipeError:
+        except OSError:  # Windows has other words for a pipe that broke
             raise _DiedError(self._death()) from None
         return Record.model_validate_json(self._line())
 
@@ -195,7 +195,7 @@ class _Worker:
         self.kill()
         self.burial.join()
         self.records_in.close()
-        with contextlib.suppress(BrokenPipeError):  # of what it was not able to take any more
+        with contextlib.suppress(OSError):  # of what it was not able to take any more
             self.jobs_out.close()
 
     def _line(self) -> bytes:

@@ -124,8 +124,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def _serve(laser: Laser) -> None:
     import tty  # noqa: PLC0415 - not on Windows
 
-    with contextlib.suppress(OSError):  # hardware waits for no other program; few systems let everybody hurry
-        os.nice(_HURRY)
+    if hasattr(os, "nice"):
+        with contextlib.suppress(OSError):  # hardware waits for no other program; few systems let everybody hurry
+            os.nice(_HURRY)
     ours, theirs = os.openpty()  # theirs stays open here as well: the line outlives those who open it
     tty.setraw(theirs)
     sys.stdout.write(os.ttyname(theirs) + "\n")
