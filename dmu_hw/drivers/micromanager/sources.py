@@ -13,6 +13,8 @@ from dmu_hw.drivers.micromanager.settings import ConnectionSettings
 from dmu_hw.errors import DeviceError
 
 _BRIDGE_MS = 2000
+_OWN_METHODS = ("get_tagged_image", "pop_next_tagged_image")
+"""What pycromanager puts into a core that it starts."""
 
 
 class Source(Protocol):
@@ -34,7 +36,7 @@ class Headless:
     def __init__(self, name: str, settings: ConnectionSettings) -> None:
         self._name = name
         self._settings = settings
-        self._running = False
+        self._core: Any = None
 
     def start(self) -> Any:
         from mmpycorex import is_pymmcore_active  # noqa: PLC0415 - a second of imports that only this needs
@@ -47,22 +49,24 @@ class Headless:
         _let_libraries_be_found(adapters)
         # the configuration is loaded by the connection: a core that fails to do so still has to be unloaded
         start_headless(str(adapters), python_backend=True, buffer_size_mb=self._settings.buffer_mb)
-        self._running = True
-        return Core()
+        self._core = Core()
+        return self._core
 
     def stop(self) -> None:
         """All devices unloaded, and pycromanager ready to start another one: its engine is a singleton that stays."""
-        if not self._running:
+        if self._core is None:
             return
         from pycromanager import stop_headless  # noqa: PLC0415 - loaded by now
         from pycromanager.acquisition.acq_eng_py.internal.engine import Engine  # noqa: PLC0415 - the same
 
-        self._running = False
+        core, self._core = self._core, None
         try:
             stop_headless()
         finally:
             if hasattr(Engine, "singleton"):
                 del Engine.singleton
+            for name in _OWN_METHODS:  # they hold the core that holds them: its buffer and three threads would stay
+                vars(core).pop(name, None)
 
     def _adapters(self) -> Path:
         given = self._settings.adapters
