@@ -134,6 +134,20 @@ class Burst:
         return np.stack([frame.pixels for frame in sorted(self.frames, key=lambda frame: frame.pattern)])
 
 
+@dataclass(frozen=True)
+class Doubt:
+    """Whether an image is to be believed."""
+
+    score: float
+    """How far the burst is from good ones; 1 is what they stay below."""
+    reasons: tuple[str, ...] = ()
+    """Why not, the weightiest first; none where nothing speaks against it."""
+
+    @property
+    def doubted(self) -> bool:
+        return bool(self.reasons)
+
+
 @dataclass(frozen=True, eq=False)
 class Estimate:
     """What the inverse made of a burst."""
@@ -146,6 +160,13 @@ class Estimate:
     """Which inverse made it."""
     labels: Int32Array | None = None
     """(y, x), objects 1, 2, 3, ... on background 0; None of a bundle that does not segment."""
+    spread: Float32Array | None = None
+    """(y, x): standard deviation of what the image errs by in good fields; None of a bundle that does not know it."""
+    residual: float | None = None
+    """How much of the frames the image leaves unexplained, in units of what noise leaves (reduced chi-square); None of
+    a bundle that segments or was not taught to doubt."""
+    doubt: Doubt | None = None
+    """None: the bundle was not taught to doubt, or the field is too small to be judged."""
 
     @property
     def count(self) -> int | None:

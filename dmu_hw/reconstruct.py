@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol, cast
 
@@ -12,9 +13,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from dmu_hw import plugin, segments
+from dmu_hw import doubt, plugin, segments, spread
 from dmu_hw.bundle import Bundle, Weights
-from dmu_hw.data import Estimate, Float32Array, Layout, PatternStack, Uint16Array
+from dmu_hw.data import Doubt, Estimate, Float32Array, Layout, PatternStack, Uint16Array
+from dmu_hw.doubt import Camera, Doubter
 from dmu_hw.errors import InputError, Problem
 from dmu_hw.physics.forward import Forward
 from dmu_hw.physics.optics import Optics
@@ -134,20 +136,26 @@ class Parts:
     inverse: Weights
     segmenter: Weights
     correction: Weights
+    doubt: Weights = field(default_factory=dict)
+    """When not to believe its images."""
+    spread: Weights = field(default_factory=dict)
 
     @classmethod
     def of(cls, weights: Weights) -> Parts:
         def those(prefix: str) -> Weights:
             return {key.removeprefix(prefix): value for key, value in weights.items() if key.startswith(prefix)}
 
-        inverse = {key: value for key, value in weights.items() if not key.startswith((_SEGMENTER, _CORRECTION))}
-        return cls(inverse, those(_SEGMENTER), those(_CORRECTION))
+        others = (_SEGMENTER, _CORRECTION, doubt.PREFIX, spread.PREFIX)
+        inverse = {key: value for key, value in weights.items() if not key.startswith(others)}
+        return cls(inverse, *map(those, others))
 
     def together(self) -> Weights:
         """As a bundle keeps them."""
         segmenter = {f"{_SEGMENTER}{key}": value for key, value in self.segmenter.items()}
         correction = {f"{_CORRECTION}{key}": value for key, value in self.correction.items()}
-        return self.inverse | segmenter | correction
+        trust = {f"{doubt.PREFIX}{key}": value for key, value in self.doubt.items()}
+        trust |= {f"{spread.PREFIX}{key}": value for key, value in self.spread.items()}
+        return self.inverse | segmenter | correction | trust
 
 
 @dataclass(frozen=True, eq=False)
@@ -181,6 +189,12 @@ class Made:
     """(burst, y, x) on the object grid."""
     maps: Tensor | None = None
     """(burst, map, y, x) from 0 to 1: where objects are, of a bundle that segments."""
+    spreads: Tensor | None = None
+    """(burst, y, x), of a bundle that knows how far its images are off."""
+    residuals: Tensor | None = None
+    """(burst,), of a bundle that was taught to doubt."""
+    ratios: Tensor | None = None
+    """(burst, way): how far each burst is from good ones."""
 
 
 class Reconstructor:
@@ -197,6 +211,13 @@ class Reconstructor:
         self.model = found(parts.inverse, bundle.patterns.layout, device)
         self.segmenter = _segmenter(bundle, parts, device) if bundle.header.task == "segment" else None
         self.correction = Correction.of(parts.correction, bundle.patterns.count, device)
+        self.doubter = self._doubter(bundle, parts)
+        self.spread = spread.Spread.of(parts.spread, bundle.patterns.layout).to(device) if parts.spread else None
+
+    def _doubter(self, bundle: Bundle, parts: Parts) -> Doubter | None:
+        found, window = self.calibrated, self.calibrated.window
+        camera = Camera.of(found.forward, found.sensor, window.power_mw, window.exposure_ms)
+        return Doubter.of(bundle, parts.doubt, found.forward, camera)
 
     def estimate(self, frames: Uint16Array) -> Estimate:
         """A burst (pattern, y, x) → the specimen on the object grid, and the objects in it if the bundle segments."""
@@ -214,20 +235,48 @@ class Reconstructor:
             images = self.model(signals)
         images = self.calibrated.even(images.to(torch.float32))
         if self.segmenter is None:
-            return Made(signals, images.clamp(min=0))  # no light is darker than none
+            images = images.clamp(min=0)  # no light is darker than none
+            spreads = None if self.spread is None else self.spread(signals, images)
+            return self.judged(Made(signals, images, spreads=spreads))
         with torch.autocast(self.device.type, dtype=self.half, enabled=self.half is not None):
             maps = self.segmenter(images)
-        return Made(signals, images, torch.sigmoid(maps.to(torch.float32)))  # what a segmenter looks at is no image
+        # what a segmenter looks at is no image
+        return self.judged(Made(signals, images, torch.sigmoid(maps.to(torch.float32))))
+
+    def judged(self, made: Made) -> Made:
+        """With how far bursts are from good ones, of a bundle that knows these."""
+        if self.doubter is None:
+            return made
+        residuals, ratios = self.doubter.ratios(made.signals, made.images)
+        return replace(made, residuals=residuals, ratios=ratios)
 
     def finished(self, made: Made) -> list[Estimate]:
         """What is left to do beside the device."""
         images: Float32Array = made.images.cpu().numpy()
         maps = None if made.maps is None else made.maps.cpu().numpy()
+        spreads = None if made.spreads is None else made.spreads.cpu().numpy()
+        residuals, doubts = self._told(made)
         pixel_um = self.calibrated.window.optics.object_pixel_um
         return [
-            Estimate(image, pixel_um, self.bundle_hash, None if maps is None else segments.instances(maps[index]))
+            Estimate(
+                image,
+                pixel_um,
+                self.bundle_hash,
+                None if maps is None else segments.instances(maps[index]),
+                None if spreads is None else spreads[index],
+                residuals[index],
+                doubts[index],
+            )
             for index, image in enumerate(images)
         ]
+
+    def _told(self, made: Made) -> tuple[list[float | None], list[Doubt | None]]:
+        """Residuals and doubts of each burst."""
+        if self.doubter is None or made.residuals is None or made.ratios is None:
+            none = [None] * len(made.images)
+            return list(none), list(none)
+        residuals = [None if math.isnan(value) else value for value in made.residuals.tolist()]
+        return residuals, [*self.doubter.doubts(made.ratios)]
 
 
 def _segmenter(bundle: Bundle, parts: Parts, device: torch.device | str) -> Segmenter:
