@@ -69,11 +69,12 @@ class Server:
         self.site = site
         self.gate = Gate()
         self._socket = _bound(port)
+        self.port = int(self._socket.getsockname()[1])
         self._files = _static()
         self._closing = threading.Event()
         self._reporting = False
         app = _Gated(self._app(), self.gate)
-        self._server = uvicorn.Server(
+        self._server = _Uvicorn(
             uvicorn.Config(
                 app,
                 http="h11",
@@ -89,10 +90,6 @@ class Server:
             )
         )
         self._thread = threading.Thread(target=self._serve, name="view", daemon=True)
-
-    @property
-    def port(self) -> int:
-        return int(self._socket.getsockname()[1])
 
     @property
     def url(self) -> str:
@@ -215,6 +212,16 @@ class Server:
             self._reporting = False
 
 
+class _Uvicorn(uvicorn.Server):
+    """Ends at once: who still takes what he was sent is cut off."""
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        for connection in list(self.server_state.connections):
+            connection.transport.abort()
+        await asyncio.sleep(0)
+        await super().shutdown(sockets)
+
+
 class _Gated:
     """Lets through what may pass, and adds to every answer what browsers are to heed."""
 
@@ -264,6 +271,7 @@ def _bound(port: int) -> socket.socket:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listener.bind(("127.0.0.1", port))
+        listener.listen()  # whoever comes before there is somebody to answer waits
     except (OSError, OverflowError) as error:
         listener.close()
         raise InputError([Problem("--port", f"{port} cannot be had: {error}")]) from None

@@ -19,7 +19,7 @@ from dmu_hw.files import Positive, Settings
 Pixels = NDArray[Any]
 DTYPES = ("uint8", "uint16", "float32")
 """What pages can read."""
-_GREYS = 65535.0
+_GREYS = np.float32(65535)
 _LONGEST_ORDER = 1000
 
 
@@ -51,7 +51,7 @@ def grey(image: Pixels) -> tuple[NDArray[np.uint16], float, float]:
     seen = np.nan_to_num(np.asarray(image, np.float32), posinf=0.0, neginf=0.0)
     low, high = float(seen.min(initial=0.0)), float(seen.max(initial=0.0))
     span = high - low or 1.0
-    return ((seen - low) * (_GREYS / span) + 0.5).astype(np.uint16), low, low + span
+    return ((seen - low) / np.float32(span) * _GREYS + 0.5).astype(np.uint16), low, low + span
 
 
 def small(image: Pixels, side_px: int) -> Pixels:
