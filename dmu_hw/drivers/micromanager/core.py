@@ -86,6 +86,8 @@ class Connection:
         if held_mb != self.settings.buffer_mb:
             self.keep("buffer", "setCircularBufferMemoryFootprint", held_mb)
             self.ask(self.name, "setCircularBufferMemoryFootprint", self.settings.buffer_mb)
+        self.keep("auto shutter", "setAutoShutter", bool(self.ask(self.name, "getAutoShutter")))
+        self.ask(self.name, "setAutoShutter", False)  # it would open what somebody has closed, for every sequence
         for label, values in self.settings.properties.items():
             Handle(self, self.name, label).set_all(values)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -124,6 +125,7 @@ class Bridge:
             raise DeviceError(self._name, "this process has a core of its own: close it before asking for another")
         port = self._settings.port
         try:
+            socket.create_connection(("127.0.0.1", port), _BRIDGE_MS / 1e3).close()
             return Core(port=port, timeout=_BRIDGE_MS)
         except Exception as error:  # pycromanager raises nothing narrower
             what = f"no Micro-Manager answers on port {port}: is it open, with its ZMQ server switched on? ({error})"
