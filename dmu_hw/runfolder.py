@@ -8,7 +8,7 @@ import json
 import os
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,8 @@ _END = b"\n}"
 _MARK = b',\n "sha256": "'
 _TAIL = b'"' + _END
 """The end of a manifest: the checksum of all that stands before it."""
+_REMADE = "reconstruction-"
+"""What the names of images begin with that were made after the run."""
 
 
 @dataclass(frozen=True)
@@ -110,6 +112,28 @@ class RunFolder:
     def manifest(self) -> Path:
         return self.path / "manifest.json"
 
+    def remade(self, name: str) -> Path:
+        """The images that were made afresh, of that name."""
+        return self.path / f"{_REMADE}{name}.ome.zarr"
+
+    def remade_bundle(self, name: str, channel: str = "") -> Path:
+        """What they were made with."""
+        return self.path / f"{_REMADE}{name}{'-' if channel else ''}{channel}.dmu"
+
+    def remade_record(self, name: str) -> Path:
+        """How they were made, with the checksums of all that belongs to them; written last."""
+        return self.path / f"{_REMADE}{name}.json"
+
+    def remade_records(self) -> list[Path]:
+        return sorted(self.path.glob(f"{_REMADE}*.json"))
+
+    def half_made(self, name: str) -> bool:
+        """Whether a file belongs to images that have no record yet."""
+        head = name.split("/", maxsplit=1)[0]
+        return head.startswith(_REMADE) and not any(
+            head.startswith((f"{record.stem}.", f"{record.stem}-")) for record in self.remade_records()
+        )
+
     def frames_of(self, role: str, channel: str = "") -> Path:
         """The store of one kind of bursts: patterns, or the references."""
         kind = "frames" if role == "patterns" else role
@@ -136,24 +160,37 @@ class RunFolder:
 
     def write_manifest(self, facts: dict[str, Any]) -> None:
         """Close the run: its facts, the checksum of every file, and that of the manifest itself."""
-        sums = {path.relative_to(self.path).as_posix(): file_hash(path) for path in self.files()}
-        content = {"software": f"dmu-hw {__version__}", **facts, "files": sums}
-        body = json.dumps(content, indent=1, allow_nan=False).encode().removesuffix(_END)
-        write_whole(self.manifest, body + _MARK + _own_sum(body) + _TAIL)
+        write_sealed(self.manifest, {**facts, "files": self.sums(self.files())})
+
+    def sums(self, files: Iterable[Path]) -> dict[str, str]:
+        """The checksums of some files of the folder."""
+        return {path.relative_to(self.path).as_posix(): file_hash(path) for path in files}
 
     def read_manifest(self) -> dict[str, Any]:
         """What the manifest says; any byte of it that was changed is an error."""
         try:
-            raw = self.manifest.read_bytes()
+            return read_sealed(self.manifest)
         except FileNotFoundError:
             raise InputError(
                 [Problem(str(self.manifest), "is missing: the run was cut, or this is no run folder")]
             ) from None
-        body, mark, tail = raw.rpartition(_MARK)
-        if not mark or tail != _own_sum(body) + _TAIL:
-            raise RunError(f"{self.manifest}: was changed: it does not match its own checksum")
-        content: dict[str, Any] = json.loads(raw)
-        return content
+
+
+def write_sealed(path: Path, facts: dict[str, Any]) -> None:
+    """Facts as JSON, with the checksum of all that stands before it at the end."""
+    content = {"software": f"dmu-hw {__version__}", **facts}
+    body = json.dumps(content, indent=1, allow_nan=False).encode().removesuffix(_END)
+    write_whole(path, body + _MARK + _own_sum(body) + _TAIL)
+
+
+def read_sealed(path: Path) -> dict[str, Any]:
+    """The same again; any byte that was changed is an error."""
+    raw = path.read_bytes()
+    body, mark, tail = raw.rpartition(_MARK)
+    if not mark or tail != _own_sum(body) + _TAIL:
+        raise RunError(f"{path}: was changed: it does not match its own checksum")
+    content: dict[str, Any] = json.loads(raw)
+    return content
 
 
 def _own_sum(body: bytes) -> bytes:

@@ -12,7 +12,7 @@ from dmu_hw.files import file_hash
 from dmu_hw.journal import Line
 from dmu_hw.loops import Loops, Role, Stop
 from dmu_hw.omezarr import Store, chunk_place
-from dmu_hw.runfolder import RunFolder
+from dmu_hw.runfolder import RunFolder, read_sealed
 from dmu_hw.spool import SpoolReader
 from dmu_hw.writer import bursts, is_frame
 
@@ -31,6 +31,8 @@ class Findings:
     damage: list[str] = field(default_factory=list)
     cut: bool = False
     """The run never came to its end."""
+    unfinished: list[str] = field(default_factory=list)
+    """Images made after the run that are not whole yet."""
 
 
 def verify(run: RunFolder) -> Findings:
@@ -43,8 +45,10 @@ def verify(run: RunFolder) -> Findings:
     except RunError as error:
         findings.damage.append(str(error))
         return findings
-    sums: dict[str, str] = manifest["files"]
+    sums: dict[str, str] = manifest["files"] | _remade(run, findings)
     present = {path.relative_to(run.path).as_posix(): path for path in run.files()}
+    findings.unfinished = sorted({name.split("/")[0] for name in present if name not in sums and run.half_made(name)})
+    present = {name: path for name, path in present.items() if name.split("/")[0] not in findings.unfinished}
     names = sorted(set(sums) | set(present))
     damage = {name: what for name in names if (what := _file_damage(present.get(name), sums.get(name)))}
     whose = _whose(run, list(damage))
@@ -53,6 +57,18 @@ def verify(run: RunFolder) -> Findings:
     findings.frames = manifest["counts"]["saved"]
     findings.missing = manifest["counts"]["missing"]
     return findings
+
+
+def _remade(run: RunFolder, findings: Findings) -> dict[str, str]:
+    """Checksums of what was made after the run, each time with a record of its own."""
+    sums: dict[str, str] = {}
+    for record in run.remade_records():
+        try:
+            sums |= read_sealed(record)["files"] | {record.name: file_hash(record)}
+        except RunError as error:
+            findings.damage.append(str(error))
+            sums[record.name] = file_hash(record)
+    return sums
 
 
 def _file_damage(path: Path | None, wanted: str | None) -> str:

@@ -369,6 +369,35 @@ def sweep(
 
 
 @app.command()
+def reconstruct(
+    runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Folders of runs that have come to their end.")],
+    bundle: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--bundle", metavar="[CHANNEL=]FILE", help="Default: the run's own. Once a channel, where it has several."
+        ),
+    ] = None,
+    engine: Annotated[
+        Path | None,
+        typer.Option("--engine", metavar="YAML", help="`engine:` as in a sweep: local, Ray or SLURM."),
+    ] = None,
+    workers: Annotated[
+        int | None, typer.Option("--workers", min=1, help="Processes here; default: a core each.")
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Make a run's images afresh, beside those it has.
+
+    Each goes into RUN/reconstruction-BUNDLE-HASH.ome.zarr. The same command goes on with what was stopped or killed.
+    Exit status 3: the inverse failed on some bursts.
+    """
+    with Output(as_json=json) as output:
+        from dmu_hw.cli.reconstruct import reconstruct_runs  # noqa: PLC0415
+
+        reconstruct_runs(runs, bundle or [], engine, workers, output)
+
+
+@app.command()
 def verify(folder: RunArgument, json: Json = False) -> None:
     """Say whether a run is what it was; name every damaged frame.
 

@@ -31,6 +31,8 @@ def verify_run(folder: Path, output: Output) -> None:
     findings = verify(known_run(folder))
     for what in findings.damage:
         output.say(f"damaged: {what}")
+    for name in findings.unfinished:
+        output.say(f"{name}: made after the run, and not to the end; dmu reconstruct goes on with it")
     if findings.cut:
         output.say("the run was cut before its end")
     if findings.missing:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -161,6 +162,12 @@ def open_session(path: Path, rig_path: Path | None = None, kept: Kept | None = N
     plan = replace(plan, cautions=(*plan.cautions, *cautions))
     named = {look.name: kit for look, kit in zip(looks, kits, strict=True)}
     return Session(path, text, placed, rig, belief, named, plan, sources, chooser)
+
+
+def session_of(run: RunFolder) -> Session:
+    """What a run was begun with, from its own copies."""
+    settings = json.loads(read_text(run.settings, limit=10_000_000))
+    return open_session(Path(settings["protocol_path"]), kept=Kept.of(run, settings))
 
 
 @dataclass(frozen=True)

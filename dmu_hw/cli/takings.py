@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -12,9 +11,8 @@ import numpy as np
 
 from dmu_hw.bundle import Bundle
 from dmu_hw.cli.runs import known_run
-from dmu_hw.cli.session import Kept, Session, open_session
+from dmu_hw.cli.session import session_of
 from dmu_hw.errors import InputError, Problem
-from dmu_hw.files import read_text
 from dmu_hw.omezarr import Store
 from dmu_hw.physics.optics import Optics
 from dmu_hw.reconstruct import Window
@@ -38,7 +36,7 @@ def pairs_of(
     looks: list[tuple[Window, Window, int]] = []
     for path in runs:
         run = known_run(path)
-        session = _session(run)
+        session = session_of(run)
         if channel not in session.kits:
             raise InputError([Problem(str(path), f"has no channel {channel!r}")])
         plan = session.plan.of(channel)
@@ -58,12 +56,6 @@ def pairs_of(
         return TakenPairs(taken, bundle.patterns, *looks[0], margin_px, device)
     except ValueError as error:
         raise InputError([Problem(", ".join(map(str, runs)), str(error))]) from None
-
-
-def _session(run: RunFolder) -> Session:
-    """What the run was begun with."""
-    settings = json.loads(read_text(run.settings, limit=10_000_000))
-    return open_session(Path(settings["protocol_path"]), kept=Kept.of(run, settings))
 
 
 def _taken(run: RunFolder, channel: str) -> Iterator[Taken]:
