@@ -104,7 +104,6 @@ def test_quickstart_gives_the_frames_of_the_simulated_rig(
     """The protocol and the rig that are shipped, without what MMCore cannot have: mirrors that tell what they show."""
     rig = yaml.safe_load((REPO / "devices" / "simulated.yaml").read_text(encoding="utf-8"))
     rig["devices"]["dmd"]["read_back"] = False
-    rig["stepping"] = "camera"
     rig["calibration"] = None
     (tmp_path / "simulated.yaml").write_text(yaml.safe_dump(rig))
     pair = mm_rig_yaml(simulated=tmp_path / "simulated.yaml")
@@ -191,9 +190,9 @@ def test_bursts_are_as_fast_as_the_core(quick: Rig, simrig: SimRig, figure: Call
             times_ms["driver"].append(driver_ms(quick, take))
             times_ms["bare"].append(bare_ms(core, take.exposures))
         uploads = simrig.count("Dmd", "SendSLMSequence")
-    median_ms = {name: statistics.median(measured) for name, measured in times_ms.items()}
-    part = median_ms["bare"] / median_ms["driver"]
-    whole = median_ms["bare"] / median_ms["engine"]
+    # a tenth of them met no other program: that is what it costs
+    cost_ms = {name: statistics.quantiles(measured, n=10)[0] for name, measured in times_ms.items()}
+    part, whole = (cost_ms["bare"] / cost_ms[name] for name in ("driver", "engine"))
     what = "16 frames of 512×512 pixels, 1 ms each: of the rate of bare startSequenceAcquisition and popNextImage"
     figure("mmcore", what, f"{part:.1%} by the driver; {whole:.1%} with light, checks and checksums", "≥ 95 %, driver")
     assert part >= 0.95
