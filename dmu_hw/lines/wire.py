@@ -11,6 +11,7 @@ from typing import TypeVar
 import serial
 
 from dmu_hw.errors import DeviceError, DeviceTimeout
+from dmu_hw.lines.identity import Identity, identity_of
 
 _SLICE_S = 0.005
 """How long one look at the port may take."""
@@ -41,6 +42,8 @@ class Wire:
         self.timeout_ms = timeout_ms
         self._wake = wake
         self._serial: serial.Serial | None = None
+        self._identity: Identity | None = None
+        """What it was when it was opened first, and not closed since."""
         self._turn = threading.Lock()
         self._doubtful = False
 
@@ -49,8 +52,13 @@ class Wire:
         return self._serial is not None
 
     def open(self) -> None:
-        """Take the port for this process alone."""
-        self.close()
+        """Take the port for this process alone. Opened again without a `close`, it must be the same device still: who
+        tries to put off a light whose cable was pulled must not do so to what has its name now."""
+        self._let_go()
+        found = identity_of(self.port)
+        if None not in (found, self._identity) and found != self._identity:
+            raise DeviceError(self.name, f"{self.port} is gone: another device has its name now")
+        self._identity = self._identity or found
         self._doubtful = bool(self._wake)  # nobody knows what the last program sent last
         try:
             self._serial = serial.Serial(
@@ -64,6 +72,10 @@ class Wire:
             raise DeviceError(self.name, f"{self.port} cannot be opened: {error}") from error
 
     def close(self) -> None:
+        self._identity = None
+        self._let_go()
+
+    def _let_go(self) -> None:
         with self._turn:
             line, self._serial = self._serial, None
             if line is not None:

@@ -1,0 +1,24 @@
+"""Which piece of hardware a port's name stands for: after a cable was pulled the next device may bear it."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from serial.tools import list_ports
+
+Identity = tuple[object, ...]
+
+
+def identity_of(port: str) -> Identity | None:
+    """A USB device tells it; of another port that is a file it is the moment at which that came to be. None: nobody
+    knows, or there is none."""
+    path = os.path.realpath(port) if Path(port).exists() else port
+    for found in list_ports.comports():
+        if path.casefold() == found.device.casefold() and found.vid is not None:
+            return found.vid, found.pid, found.serial_number or found.location
+    try:
+        facts = Path(path).stat()
+    except OSError:
+        return None
+    return facts.st_dev, facts.st_ino, facts.st_ctime_ns
