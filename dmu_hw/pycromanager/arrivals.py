@@ -16,7 +16,7 @@ from dmu_hw.proof import judge
 from dmu_hw.pycromanager.asked import PATTERN, Axes, Place, burst_of, place_of, told
 
 _NUMBER: Final = "ImageNumber"
-"""The tag in which the core counts the frames of a sequence."""
+"""The tag in which the core counts the frames of a sequence that have come; there are none on those that it snaps."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,7 +31,10 @@ class Arrived:
 class Arrivals:
     """What is kept of a frame once its burst is complete is its checksum."""
 
-    def __init__(self, take: Take) -> None:
+    def __init__(self, take: Take, number_tag: str = _NUMBER, first_number: int = 0) -> None:
+        """A camera's own tag counts the frames, too, that never came."""
+        self._number_tag = number_tag
+        self._first_number = first_number
         self.sums: dict[Place, str] = {}
         """Checksum of each frame."""
         self._take = take
@@ -45,11 +48,12 @@ class Arrivals:
 
     def add(self, axes: Axes, pixels: Any, tags: Mapping[str, Any]) -> Arrived | None:
         """The burst, if this is its last frame; RunError if something speaks against it."""
-        place, number = place_of(axes), tags.get(_NUMBER)
+        place = place_of(axes)
         due = self._due.pop(place, None)
         if due is None:
             raise RunError(f"{told(axes)}: came, but no burst was begun for it: is post_hardware among the hooks?")
-        if number is not None and int(number) != due:
+        number = self._number(tags)
+        if number is not None and number != due:
             what = f"came as frame {number} of its sequence instead of {due}: the camera lost some"
             raise RunError(f"{told(axes)}: {what}, and patterns are not those that the axes say")
         frame = np.array(pixels, dtype=np.uint16)
@@ -59,6 +63,14 @@ class Arrivals:
         burst = self._open.setdefault(burst_of(axes), {})
         burst[int(axes[PATTERN])] = frame
         return self._judged(axes) if len(burst) == self._take.exposures else None
+
+    def _number(self, tags: Mapping[str, Any]) -> int | None:
+        """As which of its sequence it came; None of a frame that was taken alone."""
+        if _NUMBER not in tags:
+            return None
+        if self._number_tag not in tags:
+            raise RunError(f"the camera's frames have no tag {self._number_tag!r}, by which the rig counts them")
+        return int(tags[self._number_tag]) - self._first_number
 
     def _judged(self, axes: Axes) -> Arrived:
         """Not until the marker agrees, where there is one: the light itself says which pattern each frame saw."""

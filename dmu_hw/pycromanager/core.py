@@ -40,14 +40,18 @@ def core_with(camera: str | None) -> Any:
     return core
 
 
-def dataset_of(acquired: Any) -> Any:
+@contextmanager
+def dataset_of(acquired: Any) -> Iterator[Any]:
     """The dataset of an acquisition, or the one that is given. One on disk is opened anew: what wrote it gives zeros
     for small frames that were saved after it had begun to read."""
     dataset = acquired.get_dataset() if hasattr(acquired, "get_dataset") else acquired
     path = getattr(dataset, "path", None)
     if path is None or not Path(path, "NDTiff.index").exists():  # in memory, or nothing was saved
-        return dataset
+        yield dataset
+        return
     from ndstorage import Dataset  # noqa: PLC0415 - comes with pycromanager
 
     with contextlib.redirect_stdout(io.StringIO()):  # it prints
-        return Dataset(str(path))
+        written = Dataset(str(path))
+    with contextlib.closing(written):
+        yield written

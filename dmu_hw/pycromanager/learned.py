@@ -1,7 +1,8 @@
 """A protocol's burst, for an `Acquisition` of pycromanager's.
 
 Its engine loses what hooks raise, waits for ever for a camera that gives nothing, and leaves out what it cannot do
-without a word. Therefore hooks raise nothing: what goes wrong is kept, no further burst begins, and `check` tells.
+without a word. Therefore hooks raise nothing and wait for frames themselves: what goes wrong is kept, no further burst
+begins, and `check` tells.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from dmu_hw.data import Estimate, Uint16Array
 from dmu_hw.errors import InputError, Problem, RunError
 from dmu_hw.journal import crc32c
 from dmu_hw.lock import rig_held
+from dmu_hw.plan import Take
 from dmu_hw.pycromanager.arrivals import Arrivals
 from dmu_hw.pycromanager.asked import PATTERN, Asked, Axes, listed, place_of
 from dmu_hw.pycromanager.core import core_with, dataset_of, lent
@@ -48,7 +50,7 @@ class Learned:
         self._on_estimate = on_estimate
         self._timeout_ms = timeout_ms
         self._asked = Asked(self._take.exposures)
-        self._arrivals = Arrivals(self._take)
+        self._arrivals = _arrivals(self._session, self._take)
         self._faults = Faults()
         self._held = ExitStack()
         self._hooks: Hooks | None = None
@@ -86,9 +88,10 @@ class Learned:
             core = core_with(getattr(parts[1].settings, "label", None))
             rig.dmd.load(mirror_frames(self._session.plan))
             rig.camera.configure(self._take.mode)
-            mirrors = Mirrors(rig, self._take, self._timeout_ms)
+            mirrors = Mirrors(rig, self._take)
             held.callback(mirrors.end)
-            self._hooks = Hooks(core, self._take.mode, mirrors, self._asked, self._arrivals, self._faults)
+            served = self._asked, self._arrivals, self._faults
+            self._hooks = Hooks(core, self._take, mirrors, *served, self._timeout_ms)
             if self._on_estimate is not None:
                 self._live = self._hooks.live = Live(self._inverse(), self._on_estimate, self._faults.keep)
                 held.callback(self._live.close)
@@ -144,11 +147,12 @@ class Learned:
     def check(self, acquired: Any) -> None:
         """Of an acquisition that has ended, or of its dataset: everything is there that was asked for, as it came from
         the camera. RunError with all that is not so."""
-        dataset, asked, sums = dataset_of(acquired), self._asked, self._arrivals.sums
-        missing = asked.missing(dataset)
-        absent = {place_of(axes) for axes in missing}
-        there = [axes for axes in asked.frames_asked() if place_of(axes) not in absent]
-        changed = [axes for axes in there if sums.get(place_of(axes), "") not in ("", _sum_in(dataset, axes))]
+        asked, sums = self._asked, self._arrivals.sums
+        with dataset_of(acquired) as dataset:
+            missing = asked.missing(dataset)
+            absent = {place_of(axes) for axes in missing}
+            there = [axes for axes in asked.frames_asked() if place_of(axes) not in absent]
+            changed = [axes for axes in there if sums.get(place_of(axes), "") not in ("", _sum_in(dataset, axes))]
         found = self._faults.fresh()
         for frames, what in (
             (missing, "were not saved"),
@@ -163,13 +167,20 @@ class Learned:
 
     def frames(self, acquired: Any, axes: Mapping[str, Any] | None = None) -> Uint16Array:
         """(pattern, y, x) of one burst as it was saved."""
-        dataset = dataset_of(acquired)
         places = [{**(axes or {}), PATTERN: pattern} for pattern in range(self.patterns)]
-        return np.stack([dataset.read_image(**place) for place in places]).astype(np.uint16)
+        with dataset_of(acquired) as dataset:
+            return np.stack([dataset.read_image(**place) for place in places]).astype(np.uint16)
 
     def estimate(self, acquired: Any, axes: Mapping[str, Any] | None = None) -> Estimate:
         """The image of one burst, afterwards."""
         return self._inverse().estimate(self.frames(acquired, axes))
+
+
+def _arrivals(session: Session, take: Take) -> Arrivals:
+    """They are counted as the rig says that its camera does."""
+    camera = session.rig.file.parts["camera"].settings
+    given = {name: getattr(camera, name) for name in ("number_tag", "first_number") if hasattr(camera, name)}
+    return Arrivals(take, **given)
 
 
 def _sum_in(dataset: Any, axes: Axes) -> str:

@@ -19,7 +19,7 @@ import yaml
 from simworld import SimRig
 
 from dmu_hw.data import Estimate
-from dmu_hw.errors import DeviceError, InputError, RunError
+from dmu_hw.errors import InputError, RunError
 from dmu_hw.pycromanager import Learned
 
 pytest.importorskip("pycromanager")
@@ -228,7 +228,7 @@ def test_a_camera_that_never_delivers_is_stopped(make: Make) -> None:
     began_s = time.monotonic()
     told = failing(lab)
     assert time.monotonic() - began_s < 5.0
-    assert "camera: did not give 4 frames in time, from time 0 pattern 0 on" in told
+    assert "camera: gave 0 of 4 frames within" in told
     assert "8 of 8 frames were not saved" in told
 
 
@@ -355,9 +355,6 @@ def test_a_script_that_started_its_core_lends_it(make: Make, simrig_folder: Path
                 acquisition.acquire(learned.events())
             learned.check(acquisition)
         assert Core().getLoadedDevices(), "what is lent is not unloaded"
-        Core().setCameraDevice("")
-        with pytest.raises(DeviceError, match="pycromanager takes frames of ''"), lab.learned():
-            pass
 
 
 def headless(folder: Path) -> Any:
@@ -427,7 +424,9 @@ with Learned("run.yaml", rig="mm.yaml") as learned:
     assert "torch" not in sys.modules, "only the inverse needs it"
     with Acquisition(os.getcwd(), "data", **learned.hooks) as acquisition:
         acquisition.acquire(learned.events({"time": 0}))
-        while not acquisition.get_dataset().has_image(time=0, pattern=3):
+        for _ in range(1000):
+            if acquisition.get_dataset().has_image(time=0, pattern=3):
+                break
             time.sleep(0.01)
         time.sleep(0.2)
         if "kill" in sys.argv:
