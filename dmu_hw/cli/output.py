@@ -77,7 +77,7 @@ class Output:
 
     @contextmanager
     def progress(self, what: str) -> Iterator[Callable[[int, int], None]]:
-        """A bar with the time left, where a person can see it; and a place to stop at."""
+        """A bar with rate and time left, where a person can see it; and a place to stop at. Programs see none."""
         audience = self.audience
         if audience is not None:
             audience.stage(what)
@@ -87,18 +87,17 @@ class Output:
             if audience is not None:
                 audience.stage(what, done, total)
 
-        if sys.stderr is None or not sys.stderr.isatty():
+        if self.as_json or sys.stderr is None or not sys.stderr.isatty():
             yield told
             return
-        from rich.console import Console  # noqa: PLC0415 - only where somebody looks
-        from rich.progress import Progress  # noqa: PLC0415
+        from dmu_hw.cli.bars import bars  # noqa: PLC0415 - rich, only where somebody looks
 
-        with Progress(console=Console(stderr=True)) as bars:
-            bar = bars.add_task(what, total=None)
+        with bars() as shown:
+            bar = shown.add_task(what, total=None)
 
             def advance(done: int, total: int) -> None:
                 told(done, total)
-                bars.update(bar, completed=done, total=total)
+                shown.update(bar, completed=done, total=total)
 
             yield advance
 
