@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+
 import pytest
 
 from dmu_hw.cli.bars import bars, rate
@@ -16,31 +18,34 @@ def test_a_rate_is_told_as_people_say_it(per_s: float | None, said: str) -> None
     assert rate(per_s) == said
 
 
+class Terminal(io.StringIO):
+    """What somebody looks at."""
+
+    def isatty(self) -> bool:
+        return True
+
+
 @pytest.fixture
-def terminal(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is captured looks like one."""
-    assert capsys.readouterr() == ("", "")
-    monkeypatch.setattr("sys.stderr.isatty", lambda: True)
+def terminal(monkeypatch: pytest.MonkeyPatch) -> Terminal:
+    seen = Terminal()
+    monkeypatch.setattr("sys.stderr", seen)
     monkeypatch.setenv("COLUMNS", "120")
     monkeypatch.setenv("TERM", "xterm")
+    return seen
 
 
-@pytest.mark.usefixtures("terminal")
-def test_people_see_a_bar(capsys: pytest.CaptureFixture[str]) -> None:
+def test_people_see_a_bar(terminal: Terminal) -> None:
     with Output(as_json=False).progress("imaging") as progress:
         progress(3, 12)
         progress(12, 12)
-    shown = capsys.readouterr()
-    assert "imaging" in shown.err
-    assert "12/12" in shown.err
-    assert shown.out == ""
+    assert "imaging" in terminal.getvalue()
+    assert "12/12" in terminal.getvalue()
 
 
-@pytest.mark.usefixtures("terminal")
-def test_programs_see_none(capsys: pytest.CaptureFixture[str]) -> None:
+def test_programs_see_none(terminal: Terminal) -> None:
     with Output(as_json=True).progress("imaging") as progress:
         progress(12, 12)
-    assert capsys.readouterr() == ("", "")
+    assert terminal.getvalue() == ""
 
 
 def test_steps_rate_and_time_left_stand_side_by_side() -> None:
