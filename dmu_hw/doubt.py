@@ -37,6 +37,11 @@ REASONS = {
 _CHI_MEDIAN = 0.4549
 """Median of a squared Gaussian: what half of the misfits stay below where noise is all that there is."""
 _MOST_CONTENT = 2.0
+_SLIGHT = 0.25
+"""Part of the weightiest reason below which another is not worth a word: what is very unlike good fields in one way is
+a little unlike them in all."""
+_BOUNDLESS = 1e6
+"""Stands for what is no number."""
 _FAINT = 0.05
 """Part of the usual light that a pattern sends to a camera pixel, below which it counts as this bright."""
 
@@ -256,6 +261,7 @@ class Doubter:
 
 def doubt_of(ratios: dict[str, float]) -> Doubt:
     """From how far a burst is in each way, as a part of what good ones reach."""
-    known = {name: ratio if math.isfinite(ratio) else math.inf for name, ratio in ratios.items()}
-    beyond = sorted((name for name, ratio in known.items() if ratio > 1), key=lambda name: -known[name])
-    return Doubt(max(known.values()), tuple(dict.fromkeys(REASONS[name] for name in beyond)))
+    known = {name: ratio if math.isfinite(ratio) else _BOUNDLESS for name, ratio in ratios.items()}
+    most = max(known.values())
+    beyond = sorted((name for name, ratio in known.items() if ratio > max(1, _SLIGHT * most)), key=lambda n: -known[n])
+    return Doubt(most, tuple(dict.fromkeys(REASONS[name] for name in beyond)))

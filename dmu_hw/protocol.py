@@ -250,6 +250,8 @@ class Course(_Checked):
     budget: Budget = Budget()
     live: Pursuit | None = Pursuit()
     """Reconstruct while the run goes on, where there is an inverse; null: only when the light is off for good."""
+    keep_spread: bool = True
+    """Keep how far each pixel of an image may be off, where the bundle knows it: a third as large as the images."""
     keep_spool: bool = False
     """Keep the raw TIFF segments after they were copied to OME-Zarr and checked."""
 

@@ -10,9 +10,11 @@ import numpy as np
 
 from dmu_hw.bundle import Bundle
 from dmu_hw.data import Estimate, Progress, Uint16Array
+from dmu_hw.doubt import REASONS
+from dmu_hw.doubtful import Doubtful
 from dmu_hw.moves import move
 from dmu_hw.omezarr import PART, Image, Labels, Store
-from dmu_hw.reconstruct import Reconstructor, Window
+from dmu_hw.reconstruct import Parts, Reconstructor, Window
 
 Place = tuple[int, int, int]
 """Field, time and plane."""
@@ -31,6 +33,17 @@ class Source:
     """Its name; empty in a run that has one only."""
     waves_nm: tuple[tuple[float | None, float | None], ...] = ()
     """Of excitation and emission, in a run that has several."""
+    keep_spread: bool = True
+    """Whether how far pixels may be off is kept, if the bundle knows it."""
+
+    @property
+    def taught(self) -> bool:
+        """Whether the bundle knows anything of when not to believe it."""
+        return bool(Parts.of(self.bundle.weights).doubt)
+
+    @property
+    def spread(self) -> bool:
+        return self.keep_spread and bool(Parts.of(self.bundle.weights).spread)
 
     def exposed_ms(self, place: Place) -> float | None:
         """When a burst began; None if a frame of it is missing."""
@@ -58,6 +71,9 @@ def begin(sources: Sequence[Source], path: Path) -> None:
     images = [_image(sources, frames.image(field), labelled=labelled) for field in range(len(frames))]
     told = [_told(source) for source in sources]
     Store.create(path, images, {"channels": told} if sources[0].channel else told[0])
+    if any(source.taught or source.spread for source in sources):
+        words = list(dict.fromkeys(REASONS.values()))
+        Doubtful.add(path, images, words, spread=any(source.spread for source in sources))
 
 
 def places_of(frames: Store) -> Iterator[Place]:
@@ -76,24 +92,41 @@ def fill(
 ) -> None:
     """Make the images of some bursts. Others may be made at the same time if no field and time point is in both."""
     store = Store(path, mode="r+")
-    objects = Labels(path, mode="r+") if store.labelled else None
+    beside = Beside(
+        Labels(path, mode="r+") if store.labelled else None,
+        Doubtful(path, mode="r+") if Doubtful.there(store) else None,
+    )
     for channel, source in enumerate(sources):
         reconstructor = Reconstructor(source.bundle, source.window)
         for done, place in enumerate(places, start=1):
-            _make(source, reconstructor, place, (store, objects, channel), failed)
+            _make(source, reconstructor, place, (store, beside, channel), failed)
             if progress is not None:
                 progress(channel * len(places) + done, len(sources) * len(places))
+
+
+@dataclass(frozen=True)
+class Beside:
+    """What goes into a store beside images."""
+
+    objects: Labels | None
+    doubts: Doubtful | None
+
+    def put(self, place: Place, channel: int, estimate: Estimate) -> None:
+        if self.objects is not None and estimate.labels is not None:
+            self.objects.put(place, estimate.labels)
+        if self.doubts is not None:
+            self.doubts.put(place, channel, estimate)
 
 
 def _make(
     source: Source,
     reconstructor: Reconstructor,
     place: Place,
-    into: tuple[Store, Labels | None, int],
+    into: tuple[Store, Beside, int],
     failed: Failed | None,
 ) -> None:
     """One image, put where it belongs, and after it the time that says that it is there."""
-    (field, time, plane), (store, objects, channel) = place, into
+    (field, time, plane), (store, beside, channel) = place, into
     exposed_ms = source.exposed_ms(place)
     if exposed_ms is None:
         return
@@ -101,8 +134,7 @@ def _make(
     if estimate is None:
         return
     store.array(field)[time, channel, plane] = estimate.image
-    if objects is not None and estimate.labels is not None:
-        objects.put(place, estimate.labels)
+    beside.put(place, channel, estimate)
     store.times(field)[time, channel, plane] = exposed_ms
 
 

@@ -84,7 +84,7 @@ def needed_bytes(session: Session, bundles: Mapping[str, Bundle]) -> int:
     for bundle in (session.then, *bundles.values()):
         if bundle is not None:
             needed += sum(weight.nbytes for weight in bundle.weights.values())
-    if segments(bundles):
+    if segments(bundles) or session.protocol.keep_spread:  # labels, or how far pixels may be off
         needed += 4 * math.prod(session.protocol.field_px) * session.plan.price.bursts
     return needed
 

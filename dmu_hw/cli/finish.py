@@ -146,7 +146,8 @@ def _reconstruct(run: RunFolder, session: Session, bundles: Mapping[str, Bundle]
 
     def source(name: str, role: Role, bundle: Bundle) -> Source:
         plan = session.plan.of(name)
-        return Source(Store(run.frames_of(role, name)), bundle, window_of(plan, role), name, plan.waves_nm([name]))
+        frames, keep_spread = Store(run.frames_of(role, name)), session.protocol.keep_spread
+        return Source(frames, bundle, window_of(plan, role), name, plan.waves_nm([name]), keep_spread)
 
     failures: dict[str, int] = {}
 
