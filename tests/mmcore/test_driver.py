@@ -100,13 +100,13 @@ def burst(rig: Rig, count: int) -> list[tuple[int, float]]:
 def test_frames_come_with_numbers_and_times(demo: Rig) -> None:
     demo.camera.configure(MODE)
     for _ in range(3):
-        armed_ms = demo.clock.now_ms()
+        armed_ms = time.monotonic() * 1e3
         found = burst(demo, 5)
         assert [number for number, _ in found] == list(range(5))
         times = [time_ms for _, time_ms in found]
         assert times == sorted(times)
         assert armed_ms <= times[0]
-        assert times[-1] + MODE.exposure_ms <= demo.clock.now_ms()
+        assert times[-1] + MODE.exposure_ms <= time.monotonic() * 1e3
 
 
 @pytest.mark.parametrize("binning", [1, 2, 4])

@@ -89,7 +89,6 @@ class Camera:
         self.buffer_frames = self._capacity()
         self._mode: CameraMode | None = None
         self._stamps: Stamps | None = None
-        self._found = False
         self._may_wrap = False
         """Whether more frames were asked for than the buffer has room for."""
         self._room = 0
@@ -109,13 +108,11 @@ class Camera:
     # ---------------------------------------------------------------- from opening to closing
 
     def open(self) -> None:
-        if self._found:
-            self.disarm()
-        self._mode, self._found = None, False
+        self.close()
         self._handle.find("camera")
         if self._handle.call("isSequenceRunning"):
             raise self._handle.error("is taking frames for somebody else: stop the live view first")
-        self._found = True
+        self._link.opened(self.name, self.disarm)
         self._become_current()
         self._handle.set_all(self.settings.properties)
         self._check_turns()
@@ -125,8 +122,8 @@ class Camera:
         self._check_chip()
 
     def close(self) -> None:
-        found, self._found, self._mode = self._found, False, None
-        if found and self._link.is_open:
+        self._mode = None
+        if self._link.closed(self.name):
             self.disarm()
 
     def _become_current(self) -> None:

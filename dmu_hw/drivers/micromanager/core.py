@@ -6,6 +6,7 @@ while a camera exposes, unless both are in the same adapter and that one is busy
 
 from __future__ import annotations
 
+import atexit
 from collections.abc import Callable, Hashable
 from typing import Any
 
@@ -32,6 +33,7 @@ class Connection:
         self._core: Any = None
         self._methods: dict[str, Callable[..., Any]] = {}
         self._undo: dict[Hashable, Callable[[], object]] = {}
+        self._ends: dict[str, Callable[[], object]] = {}
         problems = list(_contradictions(settings, mount))
         if problems:
             raise InputError(problems)
@@ -55,6 +57,7 @@ class Connection:
         if self.is_open:
             return
         self._core = self._source.start()
+        atexit.register(self.close)  # before pycromanager unloads devices, which fails while a camera takes frames
         try:
             self._load()
         except DeviceError:
@@ -62,19 +65,30 @@ class Connection:
             raise
 
     def close(self) -> None:
-        """What was borrowed goes back as it was; what is ours is unloaded."""
+        """Devices that nobody has closed are put to rest, lights first; what was borrowed goes back as it was; what is
+        ours is unloaded."""
+        atexit.unregister(self.close)
         failures: list[DeviceError] = []
         try:
-            for undo in reversed(self._undo.values()):
+            for end in (*self._ends.values(), *reversed(self._undo.values())):
                 try:
-                    undo()
+                    end()
                 except DeviceError as error:
                     failures.append(error)
         finally:
-            self._undo, self._methods, self._core = {}, {}, None
+            self._ends, self._undo, self._methods, self._core = {}, {}, {}, None
             self._source.stop()
         if failures:
-            raise DeviceError(self.name, f"was not put back as it was: {'; '.join(map(str, failures))}")
+            raise DeviceError(self.name, f"was not left as it should be: {'; '.join(map(str, failures))}")
+
+    def opened(self, device: str, end: Callable[[], object], *, first: bool = False) -> None:
+        """This puts a device to rest if nobody closes it before the core goes."""
+        self._ends.pop(device, None)
+        self._ends = {device: end, **self._ends} if first else {**self._ends, device: end}
+
+    def closed(self, device: str) -> bool:
+        """Somebody closes it; whether it was open."""
+        return self.is_open and self._ends.pop(device, None) is not None
 
     def _load(self) -> None:
         """Configuration, buffer, properties."""

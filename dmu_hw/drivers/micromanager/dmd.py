@@ -78,7 +78,6 @@ class Dmd:
         self._handle = Handle(self._link, mount.name, settings.label)
         self._turn = threading.RLock()
         self._memory: list[bytes] = []
-        self._found = False
         self._forget()
 
     def _forget(self) -> None:
@@ -104,13 +103,13 @@ class Dmd:
     def open(self) -> None:
         """Found, checked, and dark."""
         with self._turn:
-            self._memory, self._found = [], False
+            self._memory = []
             self._forget()
             self._handle.find("SLM")
             shape = int(self._handle.call("getSLMHeight")), int(self._handle.call("getSLMWidth"))
             if shape != self.shape:
                 raise self._handle.error(f"has {shape} mirrors, optics.mirrors.shape is {self.shape}")
-            self._found = True
+            self._link.opened(self.name, self.stop)
             if self.settings.sequences:
                 self._check_room()
             self._handle.set_all(self.settings.properties)
@@ -118,7 +117,7 @@ class Dmd:
 
     def close(self) -> None:
         with self._turn:
-            if self._found and self._link.is_open:
+            if self._link.closed(self.name):
                 self.stop()
             self._memory = []
 

@@ -77,13 +77,11 @@ class Light:
         self._switch = Switch(self._handle, settings.switch)
         label = settings.label if settings.power is None else settings.power.label or settings.label
         self._source = Handle(self._link, mount.name, label)
-        self._found = False
 
     def open(self) -> None:
         """Off before anything else: whoever was here before may have left it on."""
-        self._found = False
         self._switch.find()
-        self._found = True
+        self._link.opened(self.name, self.off, first=True)
         self.off()
         self._handle.set_all(self.settings.properties)
         if self.settings.power is not None:
@@ -91,7 +89,7 @@ class Light:
         self._check_dark("is on though it was told to be off")
 
     def close(self) -> None:
-        if self._found and self._link.is_open:
+        if self._link.closed(self.name):
             self.off()
             self._check_dark("is still on: SWITCH IT OFF BY HAND")
 

@@ -29,18 +29,16 @@ class Shutter:
         self._link = link_of(mount)
         self._handle = Handle(self._link, mount.name, settings.label)
         self._switch = Switch(self._handle, settings.switch)
-        self._found = False
 
     def open(self) -> None:
         """Find it, and close it: whoever was here before may have left it open."""
-        self._found = False
         self._switch.find()
-        self._found = True
+        self._link.opened(self.name, self.block_light, first=True)
         self.set_open(False)
         self._handle.set_all(self.settings.properties)
 
     def close(self) -> None:
-        if self._found and self._link.is_open:
+        if self._link.closed(self.name):
             self.set_open(False)
 
     def set_open(self, wanted: bool) -> None:

@@ -59,12 +59,38 @@ def test_a_lent_core_is_left_as_it_was_found(core: FakeCore, optics: Optics) -> 
         _ = link.core
 
 
+def test_what_nobody_closes_is_put_to_rest_lights_first(core: FakeCore, optics: Optics) -> None:
+    """As at the end of a program that has failed."""
+    link = connection(optics, backend="given")
+    with lend(core):
+        link.open()
+    camera, dmd, light = (
+        built(found, name, told, optics, link)
+        for found, name, told in ((Camera, "camera", CAMERA), (Dmd, "dmd", DMD), (Light, "light", LASER))
+    )
+    for device in (camera, dmd, light):
+        device.open()
+    dmd.load(FRAMES)
+    camera.configure(MODE)
+    camera.arm(5)
+    light.on()
+    dmd.start((0, 1), None)
+    core.calls.clear()
+    core.failing = {"stopSequenceAcquisition"}
+    with pytest.raises(DeviceError, match="mm: was not left as it should be: camera: .*stopSequenceAcquisition failed"):
+        link.close()
+    assert core.calls[0] == ("setShutterOpen", "Laser", False)
+    assert not core.devices["Laser"].is_open
+    assert not any(core.pictures[-1]), "mirrors are dark"
+    assert core.auto_shutter
+
+
 def test_what_cannot_be_put_back_is_said(core: FakeCore, optics: Optics) -> None:
     link = connection(optics, backend="given", properties={"Laser": {"Lock": "open"}})
     with lend(core):
         link.open()
     core.failing = {"setProperty Laser"}
-    with pytest.raises(DeviceError, match=r"mm: was not put back as it was: .*setProperty failed"):
+    with pytest.raises(DeviceError, match=r"mm: was not left as it should be: .*setProperty failed"):
         link.close()
     assert core.auto_shutter, "the rest was"
     link.close()
