@@ -20,6 +20,7 @@ from dmu_hw.errors import InputError, Problem, RunError
 from dmu_hw.files import Settings, content_hash, load_yaml
 from dmu_hw.lock import held
 from dmu_hw.metrics import mse
+from dmu_hw.moves import move
 from dmu_hw.omezarr import Store
 from dmu_hw.pool import Done, Job, Local, run
 from dmu_hw.pool.settings import Engine
@@ -155,7 +156,7 @@ def _close(remake: Remake, shares: Sequence[Done]) -> None:
     if made + sum(failures.values()) != whole:
         what = f"holds {made:,} images of {whole:,}, and {sum(failures.values()):,} failed: remove it and try again"
         raise RunError(f"{remake.part}: {what}")
-    remake.part.rename(remake.path)
+    move(remake.part, remake.path)
     facts = {
         "run": remake.run.path.name,
         "bundles": {name: {"name": bundle.header.name, "hash": bundle.hash} for name, bundle in remake.bundles.items()},

@@ -17,6 +17,7 @@ from dmu_hw.cli.session import Session, load_bundle, session_of
 from dmu_hw.counts import count_reason
 from dmu_hw.errors import InputError, Problem
 from dmu_hw.files import content_hash
+from dmu_hw.moves import move
 from dmu_hw.omezarr import PART, Store
 from dmu_hw.pool import Job
 from dmu_hw.results import Place, Source, begin, fill, places_of
@@ -88,11 +89,11 @@ class Remake:
             bundle.save(self.run.remade_bundle(self.name, name))
         if self.path.is_dir():
             shutil.rmtree(self.part, ignore_errors=True)
-            self.path.rename(self.part)  # it was cut before its record: whether it is whole is seen at the end
+            move(self.path, self.part)  # it was cut before its record: whether it is whole is seen at the end
         if not self.part.is_dir():
             half = self.part.with_name(self.part.name + PART)
             begin(self.sources, half)
-            half.rename(self.part)
+            move(half, self.part)
 
     def jobs(self) -> list[Job]:
         """Shares that can be made at the same time: no field and time point is in two of them."""

@@ -539,11 +539,10 @@ def light_follows_the_mirrors_frame_by_frame(bench: Bench) -> None:
         order = (0, 1, 2, 2, 3, 4, 5, 5)
         with guard.light_on(bench.power_mw, 10 * SLACK_MS), burst_of(bench, order, mode) as frames:
             means = np.array([float(frame.pixels.mean()) for frame in frames])
+            if rig.settings.stepping != "dmd":
+                rig.dmd.stop()  # nobody else would
             rig.clock.sleep_ms(rig.settle_ms + bench.period_ms(mode))
-            after = bench.mode()
-            rig.camera.configure(after)
-            rig.camera.arm(1)
-            left = float(popped(bench, 1, bench.period_ms(after))[0].pixels.mean())
+            left = seen(bench, mode.exposure_ms)
         guard.off()
         lit = np.array(order) % 2 == 0
         contrast, spread = means[lit].mean() - means[~lit].mean(), max(means[lit].std(), means[~lit].std())

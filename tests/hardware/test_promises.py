@@ -15,14 +15,16 @@ import pytest
 from promises import PROMISES, Bench
 
 from dmu_hw.lock import rig_held
-from dmu_hw.rig import Rig, load_rig
+from dmu_hw.rig import Rig, RigFile, load_rig
 
 DEVICES = Path(__file__).parents[2] / "devices"
 SIMULATED = ("simulated", "simulated-two-colour", "own-driver")
 OWN = "DMU_RIG"
 LOWEST = 0.01
 """Of what the rig allows."""
-RIGS = [*SIMULATED, pytest.param(OWN, marks=pytest.mark.hardware)]
+STEPPED = ("simulated by camera", "own-driver by camera", "own-driver by software")
+"""The same with another who sets the pace."""
+RIGS = [*SIMULATED, *STEPPED, pytest.param(OWN, marks=pytest.mark.hardware)]
 
 
 def own_rig() -> Path:
@@ -34,11 +36,21 @@ def own_rig() -> Path:
     return path
 
 
+def file_of(name: str) -> RigFile:
+    if name == OWN:
+        return load_rig(own_rig())
+    stem, _, stepping = name.partition(" by ")
+    path = DEVICES / f"{stem}.yaml"
+    told = path.read_text(encoding="utf-8")
+    return load_rig(path, told.replace("stepping: dmd", f"stepping: {stepping}") if stepping else told)
+
+
 @pytest.fixture(scope="module", params=RIGS)
 def built(request: pytest.FixtureRequest) -> Iterator[tuple[Rig, bool]]:
     """The rig, held against all other programs, and whether it may light."""
     name = request.param
-    file = load_rig(own_rig() if name == OWN else DEVICES / f"{name}.yaml")
+    file = file_of(name)
+    assert name == OWN or name.partition(" by ")[2] in ("", file.settings.stepping)
     with pytest.MonkeyPatch.context() as patch:
         if name == OWN:
             patch.delenv("DMU_STATE", raising=False)  # its lock is that which all programs of this computer know

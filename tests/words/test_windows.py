@@ -199,6 +199,8 @@ def times(tree: ast.AST) -> Iterator[tuple[str, str]]:
                 if isinstance(given, ast.Constant) and isinstance(given.value, str) and STRFTIME.search(given.value):
                     yield source_of(call), "has a code that Windows does not know"
     for node in ast.walk(tree):
+        if isinstance(node, ast.BinOp) and re.match(r"time\.monotonic\(\) \* 1(e3|000)\b", source_of(node)):
+            yield source_of(node), "goes in steps of 16 ms on Windows: dmu_hw.ports.MachineClock"
         if isinstance(node, ast.FormattedValue) and node.format_spec is not None:
             code = "".join(str(part.value) for part in ast.walk(node.format_spec) if isinstance(part, ast.Constant))
             if "%Y" in code and STRFTIME.search(code):
@@ -247,6 +249,7 @@ BAD = {
     "str(path).split('/')": "takes a path apart",
     "import time\ntime.strftime('%-d.%m')": "has a code that Windows does not know",
     "name = f'{now:%Y-%m-%d %s}'": "has a code that Windows does not know",
+    "import time\nnow_ms = time.monotonic() * 1e3": "steps of 16 ms",
     "import subprocess\nsubprocess.run(['x'], text=True)": "say encoding",
     "import subprocess\nsubprocess.Popen(['x'], preexec_fn=print)": "preexec_fn",
 }
@@ -263,6 +266,7 @@ GOOD = (
     '"""/dev/ttyUSB0, COM3"""',
     "import os\nos.open(os.devnull, os.O_RDONLY)",
     "import time\ntime.strftime('%Y%m%dT%H%M%S')",
+    "import time\nuntil_s = time.monotonic() + 0.5",
 )
 
 

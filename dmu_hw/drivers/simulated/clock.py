@@ -13,12 +13,12 @@ class WorldClock:
     def __init__(self, *, realtime: bool) -> None:
         self.realtime = realtime
         self._virtual_ms = 0.0
-        self._wall_zero_ms = time.monotonic() * 1e3
+        self._wall_zero_ms = time.perf_counter() * 1e3
 
     def now_ms(self) -> float:
         if not self.realtime:
             return self._virtual_ms
-        return time.monotonic() * 1e3 - self._wall_zero_ms
+        return time.perf_counter() * 1e3 - self._wall_zero_ms
 
     def sleep_ms(self, duration_ms: float) -> None:
         self.advance_to(self.now_ms() + max(0.0, duration_ms))
@@ -33,13 +33,13 @@ class WorldClock:
     def recall(self, time_ms: float) -> None:
         """It is that time now, as it was when another clock of this world was last looked at."""
         self._virtual_ms = time_ms
-        self._wall_zero_ms = time.monotonic() * 1e3 - time_ms
+        self._wall_zero_ms = time.perf_counter() * 1e3 - time_ms
 
     @contextmanager
     def held(self) -> Iterator[None]:
         """The world stands still while its picture is computed: nature needs no time for that."""
-        began_ms = time.monotonic() * 1e3
+        began_ms = time.perf_counter() * 1e3
         try:
             yield
         finally:
-            self._wall_zero_ms += time.monotonic() * 1e3 - began_ms
+            self._wall_zero_ms += time.perf_counter() * 1e3 - began_ms
