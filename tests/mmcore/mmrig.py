@@ -1,4 +1,4 @@
-"""Two rig YAMLs for one instrument: simulated devices, and the same behind MMCore as SimRig shows them."""
+"""Rig YAMLs: of an instrument that is simulated, the same behind MMCore as SimRig shows it; and of the demo devices."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import mm_test_adapters
 import yaml
 
 CONFIG = Path(__file__).with_name("SimRig.cfg")
@@ -90,3 +91,37 @@ def _device(name: str, part: dict[str, Any], chip: list[int]) -> dict[str, Any]:
         "shutter": {"label": "Shutter", "switch_ms": part.get("switch_ms", 10.0)},
     }
     return {"driver": "micromanager", "connection": "mm", **said[name.partition("_")[0]]}
+
+
+def write_demo(folder: Path, simulated: Path) -> Path:
+    """A rig of the devices that Micro-Manager's DemoCamera has, with the optics of a simulated one."""
+    told = yaml.safe_load(simulated.read_text(encoding="utf-8"))
+    config = Path(mm_test_adapters.device_adapter_path()) / "MMConfig_demo.cfg"
+    devices: dict[str, dict[str, Any]] = {
+        "camera": {
+            "label": "Camera",
+            "sensor_shape": [512, 512],
+            "binnings": [1, 2, 4, 8],
+            "readout_ms": 0.2,
+            "properties": {"PixelType": "16bit"},
+        },
+        "light": {"label": "White Light Shutter", "max_power_mw": 5.0},
+        "shutter": {"label": "LED Shutter", "properties": {"State Device": "LED"}},
+        "filter": {"label": "Emission", "positions": {"green": "Chroma-HQ535", "red": "Chroma-HQ700"}},
+        "stage": {"label": "XY", "x_um": [-2000.0, 2000.0], "y_um": [-2000.0, 2000.0], "settle_ms": 0.0},
+        "focus": {"label": "Z", "z_um": [-300.0, 300.0], "settle_ms": 0.0},
+    }
+    told |= {
+        "name": "demo",
+        "connections": {"mm": {"driver": "micromanager", "config": str(config), "buffer_mb": 16}},
+        "devices": {
+            "dmd": {"driver": str(Path(__file__).with_name("still.py"))},
+            **{name: {"driver": "micromanager", "connection": "mm", **part} for name, part in devices.items()},
+        },
+        "channels": {"green": {"light": "light", "filters": {"filter": "green"}}},
+        "stepping": "software",
+        "unwatched_light": "accept",
+    }
+    path = folder / "demo.yaml"
+    path.write_text(yaml.safe_dump(told, sort_keys=False))
+    return path
