@@ -10,7 +10,7 @@ import math
 import time
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 
 from dmu_hw.drivers.micromanager.core import link_of
 from dmu_hw.drivers.micromanager.frames import Frames, grey, lacking
@@ -30,6 +30,11 @@ _MARKS = ("TransposeXY", "TransposeMirrorX", "TransposeMirrorY")
 _SET = {"1", "on", "yes", "true"}
 
 
+def _to_count(key: object) -> object:
+    """Keys of a YAML file are text."""
+    return int(key) if isinstance(key, str) and key.isdecimal() else key
+
+
 class TriggerSettings(Settings):
     """Properties that are set for each way of triggering."""
 
@@ -46,7 +51,7 @@ class CameraSettings(DeviceSettings):
     """Rows and columns of the whole chip."""
     bytes_per_pixel: Literal[1, 2] = 2
     binnings: Annotated[tuple[Count, ...], Field(min_length=1)] = (1,)
-    binning_values: dict[Count, Text] = Field(default_factory=dict)
+    binning_values: dict[Annotated[Count, BeforeValidator(_to_count)], Text] = Field(default_factory=dict)
     """What the property Binning says for them where it is no number: {2: 2x2}."""
     exposure_ms: Range = (0.01, 10_000.0)
     """Shortest and longest exposure."""
