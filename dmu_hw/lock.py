@@ -131,9 +131,9 @@ def _devices(rig: RigFile) -> Iterator[tuple[str, str]]:
             value = getattr(part.settings, name, None)
             if not isinstance(value, str | int) or value == "":
                 continue
-            # a port may have many names (/dev/serial/by-id/…), and Windows minds no case
+            # a port may have many names (/dev/serial/by-id/…); Windows minds no case, and would open COM3 to look at it
             what = str(value)
-            if name == "port" and Path(what).exists():
+            if name == "port" and os.name != "nt" and Path(what).exists():
                 what = os.path.realpath(what)
             key = f"{name} {what}".casefold()
             if key not in seen:  # one box may be several devices of a rig

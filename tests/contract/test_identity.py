@@ -93,6 +93,8 @@ def test_what_tells_its_serial_number_is_known_by_it(monkeypatch: pytest.MonkeyP
         known = {"device": "COM3", "vid": 0x0403, "pid": 0x6001, "serial_number": None, "location": None}
         return lambda: [SimpleNamespace(**{**known, **facts})]
 
+    monkeypatch.setattr("dmu_hw.lines.identity._WINDOWS", True)
+
     def now(**facts: Any) -> object:
         monkeypatch.setattr("dmu_hw.lines.identity.list_ports.comports", plugged(**facts))
         return identity_of("com3")
