@@ -3,7 +3,8 @@
 DmuError
 ├── InputError      what was given is refused before anything moves; lists every problem (exit status 2)
 ├── DeviceError     a device refused, failed or vanished; names the device (exit status 1)
-│   └── DeviceTimeout   it did not answer within the stated time
+│   ├── DeviceTimeout   it did not answer within the stated time
+│   └── SeveralDevicesError   more than one of them, each with its own error
 └── RunError        a run could not go on, or its folder is damaged (exit status 1)
 """
 
@@ -47,6 +48,14 @@ class DeviceError(DmuError):
 
 class DeviceTimeout(DeviceError):  # noqa: N818 - the word that people use
     """A device did not answer within the time it was given."""
+
+
+class SeveralDevicesError(DeviceError):
+    """All that failed, each by itself."""
+
+    def __init__(self, names: Iterable[str], errors: Iterable[Exception]) -> None:
+        self.errors = tuple(errors)
+        super().__init__(", ".join(names), "; ".join(map(str, self.errors)))
 
 
 class RunError(DmuError):

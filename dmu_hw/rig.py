@@ -16,7 +16,7 @@ from pydantic_core import PydanticCustomError
 
 from dmu_hw import plugin
 from dmu_hw.channels import Channel, ChannelSettings, channels_of
-from dmu_hw.errors import DeviceError, InputError, Problem
+from dmu_hw.errors import DeviceError, InputError, Problem, SeveralDevicesError
 from dmu_hw.files import NAME_PATTERN, Document, FilePath, Name, Positive, Settings, parse_yaml, read_text, validate
 from dmu_hw.guardian import Charge, GuardedLight
 from dmu_hw.mechanics import Mechanics
@@ -378,7 +378,7 @@ class Rig:
             found = [*failures.values(), *self._close_all()]
             if len(found) == 1:
                 raise found[0]
-            raise DeviceError(", ".join(failures), "; ".join(map(str, found))) from found[0]
+            raise SeveralDevicesError(failures, found) from found[0]
 
     def close(self) -> None:
         """Lights first, then the shutter, then the rest in the reverse order; every part gets its turn, whatever the

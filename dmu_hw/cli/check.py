@@ -19,7 +19,7 @@ from dmu_hw.cli.runs import known_run
 from dmu_hw.cli.session import load_bundle, load_instrument, open_session
 from dmu_hw.cli.sweep import read_sweep
 from dmu_hw.contest import Contest
-from dmu_hw.errors import DeviceError, InputError, Problem
+from dmu_hw.errors import DeviceError, InputError, Problem, SeveralDevicesError
 from dmu_hw.files import parse_yaml, read_text
 from dmu_hw.lesson import Lesson
 from dmu_hw.lock import rig_held
@@ -58,7 +58,8 @@ def check_files(files: list[Path], output: Output, *, connect: bool) -> None:
         except InputError as error:
             problems.extend(str(problem) for problem in error.problems)
         except DeviceError as error:
-            unreachable.append(f"{path}: {error}")
+            each = error.errors if isinstance(error, SeveralDevicesError) else [error]
+            unreachable.extend(f"{path}: {one}" for one in each)
         else:
             output.say(f"{path}: sound, {what}")
     if problems or unreachable:

@@ -32,8 +32,8 @@ class ConnectionSettings(Settings):
     """Folder of Micro-Manager's device adapters; null: where Micro-Manager is installed, or mm-test-adapters."""
     config: FilePath | None = None
     """Micro-Manager's hardware configuration (.cfg) that a core of our own loads."""
-    port: Annotated[int, Field(ge=1, le=65535)] = 4827
-    """Of the bridge to an open Micro-Manager."""
+    port: Annotated[int, Field(ge=1, le=65535)] | None = None
+    """Of the bridge to an open Micro-Manager; null: 4827. A core of our own has none that others could hold."""
     buffer_mb: Count = 256
     """Memory for frames that were not fetched yet."""
     timeout_ms: Positive = 5000.0

@@ -14,6 +14,7 @@ from dmu_hw.drivers.micromanager.settings import ConnectionSettings
 from dmu_hw.errors import DeviceError
 
 _BRIDGE_MS = 2000
+_PORT = 4827
 _OWN_METHODS = ("get_tagged_image", "pop_next_tagged_image")
 """What pycromanager puts into a core that it starts."""
 
@@ -123,7 +124,7 @@ class Bridge:
 
         if is_pymmcore_active():  # or pycromanager would give us that one
             raise DeviceError(self._name, "this process has a core of its own: close it before asking for another")
-        port = self._settings.port
+        port = self._settings.port or _PORT
         try:
             socket.create_connection(("127.0.0.1", port), _BRIDGE_MS / 1e3).close()
             return Core(port=port, timeout=_BRIDGE_MS)
