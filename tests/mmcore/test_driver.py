@@ -455,10 +455,10 @@ def test_a_camera_that_dies_is_waited_for_no_longer_than_was_said(sim: Rig, simr
     sim.camera.arm(5)
     assert [sim.camera.pop(1000.0).number for _ in range(2)] == [0, 1]
     began_s, busy_s = time.monotonic(), time.process_time()
-    with pytest.raises(DeviceTimeout, match="camera: gave no frame within 100 ms"):
-        sim.camera.pop(100.0)
-    assert 0.1 <= time.monotonic() - began_s < 1.0
-    assert time.process_time() - busy_s < 0.08, "it sleeps while it waits"
+    with pytest.raises(DeviceTimeout, match="camera: gave no frame within 200 ms"):
+        sim.camera.pop(200.0)
+    assert 0.2 <= time.monotonic() - began_s < 5.0
+    assert time.process_time() - busy_s < 0.12, "it sleeps while it waits"
 
 
 def test_a_stage_that_stays_busy_holds_nobody_up(sim: Rig, simrig: SimRig) -> None:

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import math
 import re
-from typing import Any
+from typing import Any, Final
+
+_DECIMALS: Final = 1e-4
+"""Micro-Manager cuts the numbers of properties there."""
 
 
 def snake(call: str) -> str:
@@ -30,6 +33,6 @@ def same(found: str, wanted: str) -> bool:
     if found == wanted:
         return True
     try:
-        return math.isclose(float(found), float(wanted), rel_tol=1e-4, abs_tol=1e-9)
+        return math.isclose(float(found), float(wanted), rel_tol=1e-4, abs_tol=_DECIMALS)
     except ValueError:
         return False

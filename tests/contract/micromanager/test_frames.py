@@ -114,10 +114,10 @@ def test_a_camera_that_gives_nothing(make: Make, core: FakeCore) -> None:
     camera.arm(1)
     core.calls.clear()
     began_s, busy_s = time.monotonic(), time.process_time()
-    with pytest.raises(DeviceTimeout, match="camera: gave no frame within 60 ms"):
-        camera.pop(60.0)
-    assert 0.06 <= time.monotonic() - began_s < 1.0
-    assert time.process_time() - busy_s < 0.05, "it sleeps while it waits"
+    with pytest.raises(DeviceTimeout, match="camera: gave no frame within 200 ms"):
+        camera.pop(200.0)
+    assert 0.2 <= time.monotonic() - began_s < 5.0
+    assert time.process_time() - busy_s < 0.12, "it sleeps while it waits"
     assert {call[0] for call in core.calls} == {"getRemainingImageCount", "isBufferOverflowed"}, "no device is asked"
 
 
