@@ -4,8 +4,8 @@ is tried out rather than assumed.
 On a GPU, one stream copies and another works: while one batch is worked on, the next is on its way there and the one
 before on its way back, through memory that the system cannot move. On a CPU a batch is made where it is submitted.
 
-Nothing is compiled: of the networks that bundles have, convolutions are nearly all of the work, and a compiler leaves
-these as they are.
+Nothing is compiled: on two cores torch's compiler took most of a minute, all of it before the first light, to save a
+fifth of the time of a field.
 """
 
 from __future__ import annotations

@@ -37,6 +37,8 @@ from dmu_hw.waiting import Waiting
 
 _WARMING_S = 300.0
 _LOOK_S = 0.1
+_LAST_S = 2.0
+"""So long after the run, what waits is still made where the newest win."""
 _MOST_THREADS = 8
 log = logging.getLogger(__name__)
 
@@ -162,13 +164,17 @@ class Live:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """What waits is made; not where a failure is to be told, nor behind an inverse that hangs."""
+        """What waits is made; not where a failure is to be told, nor behind an inverse that hangs, and where the newest
+        win, not for long: somebody else may want the instrument."""
         self._waiting.end(discard=error is not None)
-        made, since_s = -1, time.monotonic()
+        made, began_s = -1, time.monotonic()
+        since_s = began_s
         while self._thread.is_alive():
             self._thread.join(_LOOK_S)
             if made != self.counts.made:
                 made, since_s = self.counts.made, time.monotonic()
+            if self._waiting.newest and time.monotonic() - began_s > _LAST_S:
+                self._waiting.end(discard=True)
             if time.monotonic() - since_s > (1.0 if error is not None else patience.STALLED_S):
                 self._waiting.end(discard=True)
                 log.warning("the inverse hangs: it is left to itself")
@@ -197,7 +203,7 @@ class Live:
             self.counts.incomplete += 1
             return
         size_bytes = sum(frame.pixels.nbytes for frame in burst.frames)
-        self._waiting.put(_Item(shot, burst, time.monotonic()), kind, size_bytes, heed)
+        self._waiting.put(_Item(shot, burst, time.perf_counter()), kind, size_bytes, heed)
         self.counts.dropped = self._waiting.dropped
 
     def told(self) -> dict[str, Any]:
@@ -211,6 +217,7 @@ class Live:
                 for name in ("bursts", "made", "dropped", "incomplete", "failed", "reasons")
             },
             "latency_ms": self.latencies.as_json(),
+            "latencies": [[round(most_ms, 3), count] for most_ms, count in self.latencies.bars()],
             "budget_ms": self.settings.budget_ms,
             "budget_kept": self.latencies.kept,
             "late": self.latencies.late,
@@ -260,7 +267,7 @@ class Live:
         except Exception as error:  # noqa: BLE001 - as above
             self._fail(error, len(batch.items))
             return
-        now_s = time.monotonic()
+        now_s = time.perf_counter()  # finer than the other one on Windows
         for item, frames, estimate in zip(batch.items, batch.frames, estimates, strict=True):
             latency_ms = (now_s - item.since_s) * 1e3
             self.counts.made += 1

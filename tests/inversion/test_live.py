@@ -17,6 +17,7 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parent))
 from lanes import Shot, Sluggish, bundle, burst, lane, window
 
+from dmu_hw import live as module
 from dmu_hw import patience
 from dmu_hw.live import Live, Outcome
 from dmu_hw.pursuit import Pursuit
@@ -207,3 +208,24 @@ def test_a_budget_is_judged() -> None:
         time.sleep(0.1)
         mine.gate.set()
     assert (live.told()["budget_kept"], live.told()["late"]) == (False, 1)
+
+
+def test_where_the_newest_win_the_instrument_is_not_held_for_the_rest(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_LAST_S", 0.2)
+    mine = Sluggish()
+    with live_with(mine, depth=8) as live:
+        for index in range(6):
+            live.put(Shot(index), burst(index))
+        opening = threading.Timer(0.6, mine.gate.set)
+        opening.start()
+    assert live.counts.made == 1
+    assert live.counts.dropped == 5
+
+
+def test_the_histogram_is_told() -> None:
+    with live_with(lane()) as live:
+        for index in range(5):
+            live.put(Shot(index), burst(index))
+    bars = live.told()["latencies"]
+    assert sum(count for _, count in bars) == 5
+    assert [most_ms for most_ms, _ in bars] == sorted(most_ms for most_ms, _ in bars)
