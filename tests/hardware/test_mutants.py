@@ -97,7 +97,7 @@ MUTANTS: dict[str, tuple[str, str, str]] = {
     ),
     "mirrors that trigger once too often": (
         "for at_ms, _ in self._steps[:-1]]",
-        "for at_ms, _ in self._steps]",
+        "for at_ms, _ in (*self._steps, (self._steps[-1][0] + 20.0, None))]",
         "mirrors trigger once a pattern",
     ),
     "mirrors that step too slowly": (

@@ -24,7 +24,9 @@ LOWEST = 0.01
 """Of what the rig allows."""
 STEPPED = ("simulated by camera", "own-driver by camera", "own-driver by software")
 """The same with another who sets the pace."""
-RIGS = [*SIMULATED, *STEPPED, pytest.param(OWN, marks=pytest.mark.hardware)]
+TWINS = {"dlpc900": "dmu_hw.twins.dlpc900", "vialux": "dmu_hw.twins.alp"}
+"""The simulated rig with the DMD of another driver, on a twin of its device."""
+RIGS = [*SIMULATED, *STEPPED, *TWINS, pytest.param(OWN, marks=pytest.mark.hardware)]
 
 
 def own_rig() -> Path:
@@ -39,6 +41,10 @@ def own_rig() -> Path:
 def file_of(name: str) -> RigFile:
     if name == OWN:
         return load_rig(own_rig())
+    if name in TWINS:
+        path = DEVICES / "simulated.yaml"
+        told = path.read_text(encoding="utf-8")
+        return load_rig(path, told.replace("dmd: {driver: simulated", f"dmd: {{driver: {TWINS[name]}"))
     stem, _, stepping = name.partition(" by ")
     path = DEVICES / f"{stem}.yaml"
     told = path.read_text(encoding="utf-8")

@@ -153,6 +153,7 @@ class Controlled:
 
     def load(self, frames: BoolArray) -> None:
         self.stop()
+        self._held = 0
         check_frames(self.name, frames, self.shape, self.memory_frames)
         with self._asking(f"the upload of {len(frames)} frames") as alp:
             if self._memory is not None:
