@@ -78,7 +78,8 @@ class Library:
             raise RunError(f"{name}: is damaged: {error} (dmu verify names what is)") from error
         if "side" in wanted:
             pixels = small(pixels, max(1, _number(wanted["side"])))
-        return packed({**facts, "missing": not there, "at_ms": exposed_ms if np.isfinite(exposed_ms) else None}, _plain(pixels))
+        facts |= {"missing": not there, "at_ms": exposed_ms if np.isfinite(exposed_ms) else None}
+        return packed(facts, _plain(pixels))
 
     def _labels(self, name: str, facts: dict[str, Any], place: tuple[int, int, int]) -> bytes:
         field, time, z = place

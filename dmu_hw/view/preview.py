@@ -173,9 +173,9 @@ class Preview:
                 instrument.clock.sleep_ms(self._rig.settle_ms)
                 frame = instrument.snap(mode)
         except DeviceError:
-            if self._wish.lit or instrument.guard.fault:
+            if self._wish is wish or instrument.guard.fault:
                 raise
-            return  # the light was put out, and says that it went off
+            return  # the light was put out meanwhile, and says that it went off
         finally:
             self._exposing = False
         self._frames += 1
