@@ -74,6 +74,7 @@ class Lane:
             self._copies, self._work = _stream(device), _stream(device)
             for model in (self.reconstructor.model, self.reconstructor.segmenter):
                 _lay_channels_last(model)
+            torch.cuda.synchronize(device)  # neither stream waits for what others have begun
 
     def warm(self) -> None:
         """Try out all that is to be decided, and so do all that is done only once."""

@@ -94,6 +94,8 @@ def image(
         return meter.count(past.counts.light_on_ms - lit_ms, clock.now_ms() - woke_ms, ended=ended)
 
     with ExitStack() as ending:
+        if live is not None:
+            ending.enter_context(live)  # warm before any time of the run passes
         ending.callback(burnt, ended=True)
         journal = Journal(run.journal)
         ending.callback(journal.close)
@@ -104,8 +106,6 @@ def image(
         survey = _survey(run, session, past, bundles, journal)
         if survey is not None:
             ending.enter_context(survey)
-        if live is not None:
-            ending.enter_context(live)
         with output.progress("imaging") as progress:
 
             def watch(shot: Shot, burst: Burst) -> None:
