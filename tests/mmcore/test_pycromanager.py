@@ -458,3 +458,15 @@ def ran(lab: Lab, *arguments: str) -> subprocess.CompletedProcess[str]:
     (lab.folder / "script.py").write_text(textwrap.dedent(SCRIPT))
     command = [sys.executable, "script.py", *arguments]
     return subprocess.run(command, cwd=lab.folder, capture_output=True, text=True, timeout=60, check=False)
+
+
+def test_the_example_that_is_shipped_runs(make: Make) -> None:
+    lab = make()
+    example = HERE.parents[1] / "protocols" / "pycromanager_example.py"
+    command = [sys.executable, example, "--protocol", "run.yaml", "--rig", "mm.yaml", "--out", "out"]
+    done = subprocess.run(command, cwd=lab.folder, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "4 images in " in done.stdout
+    with np.load(lab.folder / "out" / "images.npz") as images:
+        assert sorted(images) == [f"position{position}-time{time}" for position in (0, 1) for time in (0, 1)]
+        assert all(image.shape == (32, 32) and np.ptp(image) > 0 for image in images.values())
