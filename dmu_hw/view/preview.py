@@ -141,9 +141,10 @@ class Preview:
             guard.off()
 
     def _watch(self, over: threading.Event) -> None:
-        """Thread: whoever stops looking in the middle of a long exposure leaves no light behind."""
+        """Thread: whoever stops looking leaves no light behind, not even in the middle of a long exposure, and must ask
+        for it again when he comes back."""
         while not over.wait(_IDLE_S):
-            if self._exposing and not self._may_light():
+            if self._wish.lit and not self._may_light():
                 self._put_out()
 
     def _may_light(self) -> bool:

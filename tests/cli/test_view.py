@@ -344,8 +344,12 @@ def test_a_rig_is_lit_only_while_somebody_looks(
             assert heard(link, "frame")["sharpness"] >= 0
             wait_for(lambda: heard(link, "state")["dose_mj_cm2"] > 0)
             wait_for(lambda: heard(link, "state")["lit"] is False, 10)  # nothing was heard of the page for 1.5 s
-            say(link, do="watch")
-            wait_for(lambda: heard(link, "state")["lit"])
+            dark_s = time.monotonic()
+            with watching(link):
+                time.sleep(0.5)
+                assert not [what for what, at in switched if what == "on" and at > dark_s], "nobody asked again"
+            say(link, do="lamp", on=True, power_mw=1.0, exposure_ms=2.0)
+            wait_for(lambda: is_lit(switched))
         left_s = time.monotonic()
         wait_for(lambda: not is_lit(switched))
         time.sleep(0.5)
