@@ -63,32 +63,36 @@ class Bench:
             assert line["pattern_hash"] == take.stack.hashes[line["pattern"]]
 
 
+def watched(rig: Rig, world: Any, monkeypatch: pytest.MonkeyPatch) -> Bench:
+    """From now on it is noted what each exposure of the world sees, and which frame of the rig's mirrors that is."""
+    saw: dict[str, list[int]] = {}
+    loaded: list[np.ndarray[Any, Any]] = []
+    real_expose, real_load = world.expose, rig.dmd.load
+
+    def load(frames: Any) -> None:
+        loaded[:] = list(frames)
+        real_load(frames)
+
+    def expose(start_ms: float, stop_ms: float, mode: Any) -> Any:
+        parts = world.history.light(start_ms, stop_ms)
+        most = max(parts, key=lambda part: part.duration_ms).frame if parts else None
+        pixels = real_expose(start_ms, stop_ms, mode)
+        saw[crc32c(pixels.tobytes())] = [
+            place for place, frame in enumerate(loaded) if most is not None and (frame == most.on).all()
+        ]
+        return pixels
+
+    monkeypatch.setattr(rig.dmd, "load", load)
+    monkeypatch.setattr(world, "expose", expose)
+    return Bench(rig, world, saw)
+
+
 @pytest.fixture
 def bench(small_rig: Callable[..., Rig], monkeypatch: pytest.MonkeyPatch) -> Callable[..., Bench]:
     def make(stepping: str, kind: str | None = None, at: int = 0) -> Bench:
         faults = [] if kind is None else [{"kind": kind, "at": at}]
         rig = small_rig({"stepping": stepping, "connections.world.faults": faults})
-        world: Any = rig.connection("world")
-        saw: dict[str, list[int]] = {}
-        loaded: list[np.ndarray[Any, Any]] = []
-        real_expose, real_load = world.expose, rig.dmd.load
-
-        def load(frames: Any) -> None:
-            loaded[:] = list(frames)
-            real_load(frames)
-
-        def expose(start_ms: float, stop_ms: float, mode: Any) -> Any:
-            parts = world.history.light(start_ms, stop_ms)
-            most = max(parts, key=lambda part: part.duration_ms).frame
-            pixels = real_expose(start_ms, stop_ms, mode)
-            saw[crc32c(pixels.tobytes())] = [
-                place for place, frame in enumerate(loaded) if most is not None and (frame == most.on).all()
-            ]
-            return pixels
-
-        monkeypatch.setattr(rig.dmd, "load", load)
-        monkeypatch.setattr(world, "expose", expose)
-        return Bench(rig, world, saw)
+        return watched(rig, rig.connection("world"), monkeypatch)
 
     return make
 

@@ -36,6 +36,7 @@ public:
 
    int SetOpen(bool open) override
    {
+      SIM_TRY(Ask(open ? "Open" : "Close"));
       SIM_TRY(Tell("SetOpen", open));
       open_ = open;
       return DEVICE_OK;

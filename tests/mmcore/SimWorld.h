@@ -111,6 +111,7 @@ public:
    {
       std::lock_guard<std::mutex> guard(mutex_);
       ++counts_[{device, call}];
+      ++counts_[{device, "*"}];
       for (Fault& fault : faults_[device]) {
          if (fault.call != call && fault.call != "*")
             continue;

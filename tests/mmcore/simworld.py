@@ -237,6 +237,8 @@ def behind(folder: Path, rig_yaml: Path) -> Iterator[Behind]:
     rig, library = Rig(load_rig(rig_yaml)), SimRig(folder)
     with rig.opened():
         made = Behind(rig)
+        rows, columns = rig.camera.sensor_shape
+        rig.camera.configure(CameraMode(1.0, 1, Roi(0, 0, columns, rows)))  # it takes seconds to load what renders
         library.forget()
         library.connect(made.callbacks)
         try:

@@ -271,6 +271,22 @@ def test_a_core_is_opened_and_closed_again_and_again(optics: Optics) -> None:
     assert set(threading.enumerate()) <= threads
 
 
+def test_devices_that_do_not_let_themselves_be_unloaded(optics: Optics) -> None:
+    """It is said, and nobody else has to do without a core for that."""
+    link = linked(optics, config=str(DEMO))
+    link.open()
+
+    def refuse() -> None:
+        raise RuntimeError("Camera is running")
+
+    link.core.unloadAllDevices = refuse
+    with pytest.raises(DeviceError, match="mm: Micro-Manager does not unload its devices: Camera is running"):
+        link.close()
+    link.open()
+    assert "Camera" in link.core.getLoadedDevices()
+    link.close()
+
+
 @pytest.mark.parametrize(
     ("text", "why"),
     [

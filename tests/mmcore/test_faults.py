@@ -1,0 +1,222 @@
+"""What goes wrong on the real MMCore: no frame under a wrong pattern, dark in the end, the device named, and what was
+sealed is kept and gone on from.
+
+Faults that come from the world behind SimRig are those of tests/faults/test_injected.py, by the same tests. Left out is
+what only mirrors that tell what they have shown can find, since MMCore has no such call: shifted sequences, and pulses
+that are lost between a camera that sets the pace and the mirrors. The first pulse of mirrors that set the pace is among
+these: that of the dark picture behind the last comes in its place. The light of a marker finds all of them, on any rig:
+tests/faults/test_proof.py, and one of them below. Faults of devices that answer with an error, hang or vanish come from
+SimRig itself.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+from fakes import lines_of, plan_of, run_plan, spooling
+from mmrig import Pair
+from simworld import Behind, SimRig, behind
+
+from dmu_hw.engine import Engine
+from dmu_hw.errors import DeviceError, DeviceTimeout
+from dmu_hw.past import read_past
+from dmu_hw.rig import Rig, load_rig
+from dmu_hw.runfolder import RunFolder
+from dmu_hw.verify import verify
+
+HERE = Path(__file__).parent
+
+
+def _tests_of_faults() -> ModuleType:
+    """tests/faults/test_injected.py as a module."""
+    path = HERE.parent / "faults" / "test_injected.py"
+    spec = importlib.util.spec_from_file_location("injected_faults", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+INJECTED = _tests_of_faults()
+BY_COUNT = [
+    *(case for case in INJECTED.TAKEN_AGAIN if case[1] in ("dropped_frame", "repeated_frame")),
+    *(("dmd", "lost_trigger", at) for at in (1, 3, 7)),  # the pulse after the last of four is that of the dark picture
+]
+"""What is found without mirrors that can be read back."""
+ONCE = {"devices.dmd.properties": {"AtEnd": "Dark"}}
+"""Mirrors that play a sequence once, so that pulses can be counted."""
+TIMEOUT_MS = 400.0
+"""For a frame, however busy the machine is."""
+
+
+@pytest.fixture
+def opened(
+    mm_rig_yaml: Callable[..., Pair], simrig_folder: Path, simrig: SimRig
+) -> Iterator[Callable[..., tuple[Rig, Behind]]]:
+    """Opens the small rig on MMCore, with the simulated one behind it."""
+    with ExitStack() as stack:
+
+        def make(changes: dict[str, Any] | None = None, mm: dict[str, Any] | None = None) -> tuple[Rig, Behind]:
+            pair = mm_rig_yaml(changes, mm)
+            made = stack.enter_context(behind(simrig_folder, pair.simulated))
+            return stack.enter_context(Rig(load_rig(pair.mm)).opened()), made
+
+        yield make
+
+
+# ---------------------------------------------------------------- faults of the world
+
+
+@pytest.fixture
+def bench(opened: Callable[..., tuple[Rig, Behind]], monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
+    """As in the tests of injected faults: a rig, and what its exposures truly saw."""
+    monkeypatch.setattr(
+        INJECTED, "plan_of", lambda rig, **keys: plan_of(rig, **{**keys, "frame_timeout_ms": TIMEOUT_MS})
+    )
+
+    def make(stepping: str, kind: str | None = None, at: int = 0) -> Any:
+        faults = [] if kind is None else [{"kind": kind, "at": at}]
+        rig, made = opened({"stepping": stepping, "connections.world.faults": faults}, ONCE)
+        return INJECTED.watched(rig, made.world, monkeypatch)
+
+    return make
+
+
+@pytest.mark.parametrize("stepping", INJECTED.MODES)
+def test_without_faults_all_is_there(bench: Callable[..., Any], tmp_path: Path, stepping: str) -> None:
+    INJECTED.test_without_faults_all_is_there(bench, tmp_path, stepping)
+
+
+@pytest.mark.parametrize(("stepping", "kind", "at"), BY_COUNT)
+def test_a_burst_that_came_back_damaged_is_taken_again(
+    bench: Callable[..., Any], tmp_path: Path, stepping: str, kind: str, at: int
+) -> None:
+    INJECTED.test_a_burst_that_came_back_damaged_is_taken_again(bench, tmp_path, stepping, kind, at)
+
+
+@pytest.mark.parametrize(("stepping", "kind", "at"), BY_COUNT[::3])
+def test_what_is_not_taken_again_is_missing(
+    bench: Callable[..., Any], tmp_path: Path, stepping: str, kind: str, at: int
+) -> None:
+    INJECTED.test_what_is_not_taken_again_is_missing(bench, tmp_path, stepping, kind, at)
+
+
+def test_the_light_tells_of_a_first_pulse_that_was_lost(bench: Callable[..., Any], tmp_path: Path) -> None:
+    """All frames came, in time, each with the pattern after its own."""
+    made = bench("dmd", "lost_trigger", 0)
+    plan = INJECTED.plan_for(made.rig, retries=1, proof={"marker": "auto"})
+    run, counts = run_plan(tmp_path / "run", made.rig, plan)
+    assert (counts.saved, counts.missing, counts.retaken_bursts) == (12, 0, 1)
+    made.check_frames(run, plan)
+    made.check_dark()
+
+
+# ---------------------------------------------------------------- faults of devices
+
+ROLES = {"Dmd": "dmd", "Camera": "camera", "Laser": "light", "XY": "stage", "Z": "focus"}
+POSITIONS = tuple({"x_um": 30.0 * place, "y_um": 0.0, "focus_um": float(place)} for place in range(3))
+FRAMES = 4 * len(POSITIONS)
+
+
+class Table:
+    """A rig that is opened for each run, and the world that stands behind it all the time."""
+
+    def __init__(self, folder: Path, pair: Pair, made: Behind, simrig: SimRig) -> None:
+        self.folder, self.pair, self.made, self.simrig = folder, pair, made, simrig
+
+    def run(self, name: str, *, resumed: bool = False) -> int:
+        """How many frames are there in the end."""
+        rig = Rig(load_rig(self.pair.mm))
+        keys = {"positions": POSITIONS, "references": {"plain": False}, "frame_timeout_ms": TIMEOUT_MS, "retries": 3}
+        plan = plan_of(rig, side=32, **keys)
+        with rig.opened(), spooling(self.folder / name, resumed=resumed) as (run, spool):
+            return Engine(plan, rig, spool, past=read_past(run.journal) if resumed else None).run().saved
+
+    def sealed(self, name: str) -> set[tuple[Any, ...]]:
+        """What of a run is on the disk for good: each pattern of each shot, and its pixels."""
+        run = RunFolder(self.folder / name)
+        if not run.journal.exists():
+            return set()
+        shots = {shot for line in lines_of(run, "sealed") for shot in line["shots"]}
+        keys = ("shot", "pattern", "pattern_hash", "crc32c_pixels")
+        return {tuple(line[key] for key in keys) for line in lines_of(run, "frame") if line["shot"] in shots}
+
+    def breaks(self, name: str, label: str, text: str) -> DeviceError | None:
+        """A run in which this goes wrong: dark, the device named, nothing damaged; and gone on with to its end."""
+        self.simrig.fail(label, text)
+        error: DeviceError | None = None
+        try:
+            assert self.run(name) == FRAMES
+        except DeviceError as caught:
+            error = caught
+            assert ROLES[label] in str(error), text
+        assert self.made.is_dark, text
+        self.simrig.fail(label, "")
+        run, kept = RunFolder(self.folder / name), self.sealed(name)
+        if error is None or not run.journal.exists():  # it was over, or nobody was ready for it yet
+            return error
+        found = verify(run)
+        assert (found.damage, found.cut) == ([], True), text
+        assert self.run(name, resumed=True) == FRAMES, text
+        assert kept <= self.sealed(name), text
+        assert {(shot, pattern) for shot, pattern, _, _ in self.sealed(name)} == {
+            (shot, pattern) for shot in range(len(POSITIONS)) for pattern in range(4)
+        }, text
+        assert verify(run).damage == [], text
+        return error
+
+
+@pytest.fixture
+def table(
+    mm_rig_yaml: Callable[..., Pair],
+    simrig_folder: Path,
+    simrig: SimRig,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> Iterator[Callable[[str], Table]]:
+    monkeypatch.setattr("dmu_hw.spool._RESERVE_BYTES", 100)
+    monkeypatch.setattr("dmu_hw.engine._MOVE_MARGIN_MS", 200.0)
+    with ExitStack() as stack:
+
+        def make(stepping: str) -> Table:
+            pair = mm_rig_yaml({"stepping": stepping}, {"connections.mm.timeout_ms": 300.0})
+            return Table(tmp_path, pair, stack.enter_context(behind(simrig_folder, pair.simulated)), simrig)
+
+        yield make
+
+
+FAULTS: dict[str, tuple[str, str, str, type[DeviceError]]] = {
+    "a refused upload": ("camera", "Dmd", "SendSLMSequence", DeviceError),
+    "a refused part of it": ("dmd", "Dmd", "AddToSLMSequence 2", DeviceError),
+    "a refused picture": ("software", "Dmd", "SetImage 3", DeviceError),
+    "a refused start": ("dmd", "Dmd", "StartSLMSequence 1", DeviceError),
+    "mirrors that hang": ("camera", "Dmd", "StartSLMSequence 1 1 -100", DeviceError),
+    "a camera that does not start": ("camera", "Camera", "StartSequenceAcquisition 1", DeviceError),
+    "a camera that dies": ("dmd", "Camera", "Expose 6 -1; StartSequenceAcquisition 2 -1 35", DeviceError),
+    "a window that is not taken": ("camera", "Camera", "SetROI 0 -1 0", DeviceError),
+    "a power that is refused": ("camera", "Laser", "Power-mW 1", DeviceError),
+    "a light that does not go on": ("camera", "Laser", "Open 1", DeviceError),
+    "a light that does not go off": ("camera", "Laser", "Close 3 -1", DeviceError),
+    "a light that cannot be asked": ("dmd", "Laser", "GetOpen 4 -1", DeviceError),
+    "a stage that refuses": ("software", "XY", "SetPosition 1", DeviceError),
+    "a stage that stays busy": ("camera", "XY", "Busy 1 -1", DeviceTimeout),
+    "a stage that does not move": ("camera", "XY", "SetPosition 1 -1 0", DeviceTimeout),
+    "a focus that stays busy": ("camera", "Z", "Busy 1 -1", DeviceTimeout),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_device_that_fails_ends_the_run_and_is_named(table: Callable[[str], Table], fault: str) -> None:
+    stepping, label, text, kind = FAULTS[fault]
+    made = table(stepping)
+    error = made.breaks("run", label, text)
+    assert isinstance(error, kind), error
