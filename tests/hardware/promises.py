@@ -386,14 +386,14 @@ def camera_gives_frames_of_the_shape_asked_for(bench: Bench) -> None:
 def camera_counts_its_frames_and_gives_each_once(bench: Bench) -> None:
     camera = bench.rig.camera
     with bench.rig.opened():
-        mode = bench.mode(interval_ms=10.0)
+        mode = bench.mode() if bench.rig.settings.stepping == "dmd" else burst_mode(bench)
         camera.configure(mode)
         for _ in range(2):
             camera.arm(FRAMES)
             frames = popped(bench, FRAMES, bench.period_ms(mode) + mode.interval_ms)
             in_order(frames, mode)
-            steps = np.diff([frame.time_ms for frame in frames])
-            assert steps.min() >= min(mode.interval_ms, mode.exposure_ms) / 2, "frames came faster than asked for"
+            steps_ms = np.diff([frame.time_ms for frame in frames])
+            assert np.median(steps_ms) >= 0.9 * max(mode.interval_ms, mode.exposure_ms), "frames came too fast"
             nothing_more(bench)
         camera.disarm()
 

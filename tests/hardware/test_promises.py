@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 from promises import PROMISES, Bench
 
+from dmu_hw.errors import DeviceError
 from dmu_hw.lock import rig_held
 from dmu_hw.rig import Rig, RigFile, load_rig
 
@@ -52,8 +53,8 @@ def file_of(name: str) -> RigFile:
 
 
 @pytest.fixture(scope="module", params=RIGS)
-def built(request: pytest.FixtureRequest) -> Iterator[tuple[Rig, bool]]:
-    """The rig, held against all other programs, and whether it may light."""
+def built(request: pytest.FixtureRequest) -> Iterator[tuple[Rig, float]]:
+    """The rig, held against all other programs, and the power that it may light with; 0: it may not."""
     name = request.param
     file = file_of(name)
     assert name == OWN or name.partition(" by ")[2] in ("", file.settings.stepping)
@@ -61,19 +62,32 @@ def built(request: pytest.FixtureRequest) -> Iterator[tuple[Rig, bool]]:
         if name == OWN:
             patch.delenv("DMU_STATE", raising=False)  # its lock is that which all programs of this computer know
         with rig_held(file):
-            yield Rig(file), name != OWN or os.environ.get("DMU_LIGHT", "") == "yes"
+            rig = Rig(file)
+            yield rig, power_of(rig, name)
+
+
+def power_of(rig: Rig, name: str) -> float:
+    allowed_mw = min(rig.highest_mw(light) for light in rig.lights)
+    if name != OWN:
+        return 0.2 * allowed_mw
+    if os.environ.get("DMU_LIGHT", "") != "yes":
+        return 0.0
+    power_mw = float(os.environ.get("DMU_POWER_MW", "") or LOWEST * allowed_mw)
+    assert 0 < power_mw <= allowed_mw, f"DMU_POWER_MW must be up to {allowed_mw:g}"
+    with rig.opened():
+        for light in rig.lights.values():
+            try:
+                light.set_power(power_mw)
+            except DeviceError as error:
+                pytest.exit(f"{error}. Say DMU_POWER_MW= what may fall on the sample", 2)
+    return power_mw
 
 
 @pytest.mark.parametrize("what", PROMISES)
-def test_the_rig_keeps_its_promise(built: tuple[Rig, bool], what: str) -> None:
-    rig, may_light = built
-    if PROMISES[what].lights and not may_light:
+def test_the_rig_keeps_its_promise(built: tuple[Rig, float], what: str) -> None:
+    rig, power_mw = built
+    if PROMISES[what].lights and not power_mw:
         pytest.skip("it lights, and DMU_LIGHT=yes was not given")
-    allowed_mw = min(rig.highest_mw(name) for name in rig.lights)
-    asked = os.environ.get("DMU_POWER_MW", "") if may_light else ""
-    simulated = Path(rig.file.path).parent == DEVICES and rig.file.path.stem in SIMULATED
-    power_mw = float(asked) if asked else (0.2 if simulated else LOWEST) * allowed_mw
-    assert 0 < power_mw <= allowed_mw, f"DMU_POWER_MW must be up to {allowed_mw:g}"
     try:
         PROMISES[what].keep(Bench(rig, power_mw))
     finally:
