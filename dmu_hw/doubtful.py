@@ -23,6 +23,8 @@ from dmu_hw.omezarr import Image, Store
 
 SPREAD = "spread"
 """The group of a field that holds the spread of its images."""
+MOST_TOLD = 1000
+"""Doubted images that are named in a manifest; the store knows all."""
 _WORDS = "doubts"
 """In the store's attributes: what the bits of `reasons` mean, the lowest first."""
 _NUMBERS = ("residual", "doubt")
@@ -99,6 +101,20 @@ class Doubtful(Store):
                 at = (int(time), int(plane))
                 why = tuple(word for bit, word in enumerate(words) if int(reasons[at]) >> bit & 1)
                 yield Burst((field, *at), float(residuals[at]), float(scores[at]), why)
+
+    def told(self, channel: int = 0) -> dict[str, Any]:
+        """For manifests and programs: how many images of a channel are doubted, why, and which."""
+        bursts = list(self.bursts(channel))
+        doubted = [burst for burst in bursts if burst.reasons]
+        reasons = [reason for burst in doubted for reason in burst.reasons]
+        known = [burst.residual for burst in bursts if math.isfinite(burst.residual)]
+        return {
+            "judged": len(bursts),
+            "doubted": len(doubted),
+            "reasons": {reason: reasons.count(reason) for reason in self.words if reason in reasons},
+            "residual": {"median": float(np.median(known)), "worst": max(known)} if known else None,
+            "bursts": [[*burst.place] for burst in doubted[:MOST_TOLD]],
+        }
 
     def spreads(self, place: tuple[int, int, int], channel: int) -> Float32Array | None:
         """(y, x) of one image; None where it was not kept."""

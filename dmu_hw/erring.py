@@ -13,8 +13,9 @@ from dmu_hw.grounds import Grounds
 from dmu_hw.images import Split
 from dmu_hw.spread import Spread
 
-_FIELDS, _HELD_BACK = 256, 96
-_UPDATES, _BATCH, _RATE = 600, 4, 3e-3
+_FIELDS, _HELD_BACK = 0.32, 0.12
+"""As parts of those that good fields are learned from."""
+_BATCH, _RATE = 4, 3e-3
 _LEAST_LOG = -9.0
 _WITHIN = 0.683
 """Part of the errors that stay within one spread."""
@@ -39,9 +40,10 @@ def learn_spread(grounds: Grounds, seed: int = 100) -> tuple[Spread, dict[str, f
 
 
 @torch.no_grad()
-def _drawn(grounds: Grounds, split: Split, fields: int, seed: int) -> Fields:
-    count = math.ceil(fields * grounds.fewer)
-    truths, signals, images = (torch.cat(every) for every in zip(*grounds.good(split, count, seed), strict=True))
+def _drawn(grounds: Grounds, split: Split, part: float, seed: int) -> Fields:
+    truths, signals, images = (
+        torch.cat(every) for every in zip(*grounds.good(split, grounds.fields(part), seed), strict=True)
+    )
     return truths, signals, images
 
 
@@ -51,11 +53,11 @@ def _learn(found: Spread, grounds: Grounds, fields: Fields, seed: int) -> None:
     with torch.no_grad():
         found.unit.fill_(float(signals.mean().clamp(min=1e-9)))
         cast("Tensor", found.head.bias).fill_(0.5 * math.log(max(1e-8, float((images - truths).square().mean()))))
-    generator = torch.Generator().manual_seed(seed)
+    generator, updates = torch.Generator().manual_seed(seed), grounds.trust.updates
     optimiser = torch.optim.Adam(found.parameters(), _RATE)
-    for update in range(_UPDATES):
+    for update in range(updates):
         for group in optimiser.param_groups:
-            group["lr"] = _RATE * 0.5 * (1 + math.cos(math.pi * update / _UPDATES))
+            group["lr"] = _RATE * 0.5 * (1 + math.cos(math.pi * update / updates))
         pick = torch.randint(len(images), (_BATCH,), generator=generator)
         logarithm = grounds.inner(found.logarithm(signals[pick], images[pick])).clamp(min=_LEAST_LOG)
         error = grounds.inner(images[pick] - truths[pick])

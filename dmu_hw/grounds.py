@@ -62,6 +62,7 @@ class Grounds:
         self.device = torch.device(device)
         self.exposure = Exposure(_as_made(lesson, bundle), header.optics, delivered)
         self.side_px = self.exposure.side_px
+        self.trust = lesson.trust
         self.margin_px = lesson.schedule.margin_px
         self.variation = _wider(lesson.variation)
         found = model_class(header.model, where="bundle", folder=Path())
@@ -73,10 +74,10 @@ class Grounds:
         self.camera = Camera.of(self.forward, self.exposure.sensor, header.power_mw, header.exposure_ms)
         self.masks = torch.from_numpy(stack.masks).to(torch.float32)
 
-    @property
-    def fewer(self) -> float:
-        """Of large fields."""
-        return min(1.0, (_LARGE_PX / self.side_px) ** 2)
+    def fields(self, part: float) -> int:
+        """So many of all that there are to be; of large ones fewer."""
+        fewer = min(1.0, (_LARGE_PX / self.side_px) ** 2)
+        return max(AT_ONCE, math.ceil(part * self.trust.fields * fewer))
 
     def good(self, split: Split, fields: int, seed: int) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
         """Specimens, signals and images, a few at a time."""

@@ -152,6 +152,16 @@ class Schedule(Settings):
     seed: Annotated[int, Field(ge=0)] = 0
 
 
+class Trust(Settings):
+    """How well a bundle is to know its own errors."""
+
+    fields: Annotated[int, Field(ge=0)] = 800
+    """That it learns from what good images and frames look like, and how far pixels are off; 0: it learns nothing of
+    it."""
+    updates: Annotated[int, Field(ge=1)] = 600
+    """Of the network that tells how far pixels are off."""
+
+
 @dataclass(frozen=True)
 class Stage:
     """Updates in which the same parts learn."""
@@ -190,6 +200,8 @@ class Lesson(Settings):
     """One, or a weighted sum."""
     variation: Variation = Variation()
     schedule: Schedule
+    trust: Trust = Trust()
+    """What follows when the inverse is learned."""
 
     @model_validator(mode="before")
     @classmethod

@@ -6,7 +6,6 @@ inverse nor the patterns are touched.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
@@ -22,11 +21,10 @@ from dmu_hw.images import Images, Split
 from dmu_hw.lesson import Lesson
 from dmu_hw.traits import content, traits, ways
 
-_FIELDS = 800
-"""That good ones are learned from…"""
-_HELD_BACK = 512
-"""…and that limits are set by; draws, of as many images as there are."""
-_PAIRS = 128
+_HELD_BACK = 0.64
+"""So many fields limits are set by, as a part of those that good ones are learned from; draws, of as many images as
+there are."""
+_PAIRS = 0.16
 """Fields of which each is seen with a fault and without."""
 _VISIBLE = 0.03
 """Part of the variance of an image by which a fault must change it to count."""
@@ -90,8 +88,7 @@ def without_trust(weights: Weights) -> Weights:
 def teach(grounds: Grounds, seed: int = 0) -> Taught:
     """To doubt."""
     side = grounds.eye.sides[0]
-    count = math.ceil(_FIELDS * grounds.fewer)
-    seen = [(signal, image) for _, signal, image in grounds.good("train", count, seed)]
+    seen = [(signal, image) for _, signal, image in grounds.good("train", grounds.fields(1.0), seed)]
     parts = [grounds.looks(signal, image, side) for signal, image in seen]
     found = ways(torch.cat([part.frames for part in parts]))
     usual = float(torch.cat([content(part) for part in parts]).median())
@@ -132,7 +129,7 @@ def _directions(grounds: Grounds, teaching: Teaching, seed: int) -> tuple[dict[s
         (Moved(grown=edge), Moved(grown=-edge)),
         (Moved(turned=edge), Moved(turned=-edge)),
     ]
-    fields = math.ceil(_PAIRS * grounds.fewer)
+    fields = grounds.fields(_PAIRS)
 
     def white(moved: Moved) -> Tensor:
         parts = [grounds.looks(*seen, teaching.part) for seen in grounds.faulty(moved, fields, seed)]
@@ -166,7 +163,7 @@ def _visible(grounds: Grounds, fault: Fault, seed: int) -> float:
 
 def _far(grounds: Grounds, teaching: Teaching, split: Split, seed: int) -> dict[str, Tensor]:
     """How far held-back good fields are from good ones, in each way."""
-    fields = grounds.good(split, math.ceil(_HELD_BACK * grounds.fewer), seed)
+    fields = grounds.good(split, grounds.fields(_HELD_BACK), seed)
     found = [teaching.far(grounds.looks(signal, image, teaching.part), len(signal)) for _, signal, image in fields]
     return {name: torch.cat([one[name] for one in found]) for name in found[0]}
 

@@ -14,6 +14,7 @@ from dmu_hw.bundle import Adaptation, Bundle
 from dmu_hw.cli.learn import read_course
 from dmu_hw.cli.output import DONE, Output
 from dmu_hw.cli.session import load_bundle, load_instrument
+from dmu_hw.cli.trusting import taught
 from dmu_hw.course import Course, course_of
 from dmu_hw.data import Float32Array, PatternStack
 from dmu_hw.errors import InputError, Problem
@@ -63,7 +64,7 @@ def adapt_bundle(path: Path, rig_path: Path, wish: Wish, output: Output) -> None
     target = wish.out or path.with_name(f"{path.stem}-{aim.rig.settings.name}{path.suffix}")
     if target.exists():
         raise InputError([Problem(str(target), "exists already: name another file by --out")])
-    course = _course(bundle, path, wish.protocol, aim.optics)
+    course = course_of_bundle(bundle, path, wish.protocol, aim.optics)
     if aim.belief is None or not aim.results:
         output.say(f"{rig_path}: nothing was measured of it; what its file says is believed")
     adapter = _adapter(path, course, aim, wish)
@@ -79,6 +80,7 @@ def adapt_bundle(path: Path, rig_path: Path, wish: Wish, output: Output) -> None
             "nothing that was learned is better on held-back fields: the inverse stays, for this instrument's numbers"
         )
     made = _bundle(bundle, aim, found, adapter.instrument.pairs_count)
+    made = taught(made, course.lesson, adapter.images, adapter.instrument.delivered, wish.device, output)
     made.save(target)
     output.say(f"{target}: fitted to rig {aim.rig.settings.name}; {path} is as it was")
     told = {"before": before, "after": found.after, "learned": found.learned}
@@ -97,7 +99,7 @@ def _aim(rig_path: Path, channel: str | None) -> Aim:
     return Aim(rig, name, rig.channels[name].optics, beliefs.get(name))
 
 
-def _course(bundle: Bundle, path: Path, protocol: Path | None, optics: Optics) -> Course:
+def course_of_bundle(bundle: Bundle, path: Path, protocol: Path | None, optics: Optics) -> Course:
     """What the bundle was trained by, on the optics that are believed now."""
     if protocol is not None:
         course = read_course(protocol)

@@ -16,7 +16,9 @@ from dmu_hw.cli.imaging import Taken, counted
 from dmu_hw.cli.living import live_lines
 from dmu_hw.cli.output import DONE, INCOMPLETE, Output, origin
 from dmu_hw.cli.session import Session
+from dmu_hw.cli.trusting import doubt_lines
 from dmu_hw.counts import Counts, count_reason
+from dmu_hw.doubtful import Doubtful
 from dmu_hw.engine import guarded
 from dmu_hw.ledger import photons_per_um2
 from dmu_hw.loops import Role
@@ -45,6 +47,7 @@ def finish(
     facts = _facts(run, session, taken, metrics)
     facts["not_reconstructed"] = {"bursts": sum(failures.values()), "reasons": failures}
     facts["objects"] = _objects(run) if segments(bundles) else None
+    facts["doubts"] = by_channel(_doubts(run, bundles))
     if session.plan.shots.loops.bleaching:
         facts["bleaching"] = by_channel({name: _bleaching(run, session.plan.of(name)) for name in session.kits})
     if session.protocol.watch is not None:
@@ -59,7 +62,7 @@ def finish(
     status = DONE if facts["complete"] and not failures else INCOMPLETE
     told = {
         name: facts[name]
-        for name in ("complete", "counts", "cautions", "metrics", "objects", "live", "not_reconstructed")
+        for name in ("complete", "counts", "cautions", "metrics", "objects", "doubts", "live", "not_reconstructed")
     }
     if "drift" in facts:
         told["drift"] = {name: facts["drift"][name] for name in ("looks", "laid_back", "laid_px", "drifts")}
@@ -196,6 +199,15 @@ def _objects(run: RunFolder) -> dict[str, Any]:
     }
 
 
+def _doubts(run: RunFolder, bundles: Mapping[str, Bundle]) -> dict[str, Any]:
+    """Of each channel, how many of its images are not to be believed; null where its bundle knows nothing of it."""
+    if not run.reconstruction.exists() or not Doubtful.there(store := Store(run.reconstruction)):
+        return dict.fromkeys(bundles or ("",))
+    doubtful = Doubtful(run.reconstruction)
+    told = {name: doubtful.told(store.channel(name)) for name in bundles}
+    return {name: found if found["judged"] else None for name, found in told.items()}
+
+
 def _report(run: RunFolder, session: Session, facts: dict[str, Any]) -> None:
     from dmu_hw.view.report import write_report  # noqa: PLC0415
 
@@ -217,7 +229,8 @@ def _tell(run: RunFolder, taken: Taken, facts: dict[str, Any], output: Output) -
             output.say(f"drift: {name}, {what} at the worst; the report shows it over time")
     for reason, count in facts["not_reconstructed"]["reasons"].items():
         output.say(f"not reconstructed: {plural(count, 'burst')}: {reason}")
-    for line in live_lines(facts["live"]) if facts["live"] is not None else ():
+    live = live_lines(facts["live"]) if facts["live"] is not None else ()
+    for line in (*live, *doubt_lines(facts["doubts"])):
         output.say(line)
     objects = facts["objects"]
     if objects is not None and objects["mean"] is not None:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from dmu_hw.cli.output import DONE, Output
 from dmu_hw.cli.session import believing_instrument, outsiders
+from dmu_hw.cli.trusting import taught
 from dmu_hw.course import Course, open_course
 from dmu_hw.files import parse_yaml, read_text, write_whole
 from dmu_hw.physics.optics import Optics
@@ -94,12 +95,18 @@ def _lead(learner: Learner, path: Path, folder: Path, output: Output) -> None:
     if not lesson.patterns.binary:
         output.say("no bundle: no mirror can show these patterns")
         output.finish(DONE, bundle=None, updates=learner.progress.update, val_error=learner.progress.best_error)
-    bundle = bundled(learner)
+    bundle = taught(bundled(learner), lesson, learner.images, None, str(learner.device), output)
     file = folder / f"{lesson.name}.dmu"
     bundle.save(file)
-    told = ", ".join(f"{name.removeprefix('test_')} {value:.5g}" for name, value in bundle.header.metrics.items())
+    from dmu_hw.view.training import write_training  # noqa: PLC0415 - torch
+
+    report = write_training(folder, learner, bundle, lesson.name)
+    reached = {name: value for name, value in bundle.header.metrics.items() if name.startswith("test_")}
+    told = ", ".join(f"{name.removeprefix('test_')} {value:.5g}" for name, value in reached.items())
     output.say(f"{file}: {told} on the test split")
-    output.finish(DONE, bundle=str(file), metrics=bundle.header.metrics, updates=learner.progress.update)
+    output.say(str(report))
+    facts = {"metrics": bundle.header.metrics, "updates": learner.progress.update}
+    output.finish(DONE, bundle=str(file), report=str(report), **facts)
 
 
 def _watch(learner: Learner, folder: Path, book: Logbook, output: Output) -> None:

@@ -326,6 +326,32 @@ def adapt(  # noqa: PLR0917 - options have names
 
 
 @app.command()
+def doubt(
+    bundle: Annotated[Path, typer.Argument(metavar="BUNDLE", help="A bundle, such as protocols/bundles/nuclei.dmu.")],
+    protocol: Annotated[
+        Path | None,
+        typer.Option(
+            "--protocol", metavar="TRAIN", help="What it was trained by, where the bundle itself does not say so."
+        ),
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", metavar="FILE", help="Default: BUNDLE-doubting.dmu beside it.")
+    ] = None,
+    device: DeviceOption = "auto",
+    json: Json = False,
+) -> None:
+    """Teach a bundle when not to believe its images.
+
+    It learns how far their pixels may be off, too. dmu train and dmu adapt do so by themselves; this is for bundles
+    that were made before. Inverse and patterns stay as they are.
+    """
+    with Output(as_json=json) as output:
+        from dmu_hw.cli.doubting import doubt_bundle  # noqa: PLC0415
+
+        doubt_bundle(bundle, protocol, out, device, output)
+
+
+@app.command()
 def compare(
     protocol: Annotated[Path, typer.Argument(metavar="PROTOCOL", help="Such as protocols/compare-simulated.yaml.")],
     out: Annotated[

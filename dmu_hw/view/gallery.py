@@ -20,6 +20,7 @@ IMAGES = {
     "reconstruction": "Reconstruction",
     "truth": "Truth (simulated)",
     "error": "Error",
+    "spread": "Spread: may be off by",
     "plain": "Plain camera, bicubic",
     "full": "Full sensor, same dose",
 }
@@ -90,7 +91,7 @@ class Scales:
         return cls(
             Scale.over(frames, plan.optics.sensor.offset_adu, "ADU"),
             Scale.over(_all(samples, *images) or _all(samples, "plain", "full"), 0.0, _BRIGHTNESS),
-            Scale.over(_all(samples, "error"), 0.0, _BRIGHTNESS, percent=99.5).coloured(),
+            Scale.over(_all(samples, "error", "spread"), 0.0, _BRIGHTNESS, percent=99.5).coloured(),
             Scale.over(_all(samples, "reconstruction") if segments else (), 0.0, ""),
         )
 
@@ -108,8 +109,8 @@ def fields_section(plan: Plan, sampler: Sampler, shots: list[Shot], dose_mj_cm2:
         legends.append(scales.seen.legend("What the segmenter looks at"))
     if any(sample.images.keys() - ({"reconstruction"} if sampler.segments else set()) for sample in samples):
         legends.append(scales.image.legend("Images"))
-    if _all(samples, "error"):
-        legends.append(scales.error.legend("Error"))
+    if _all(samples, "error", "spread"):
+        legends.append(scales.error.legend("Error and spread" if _all(samples, "spread") else "Error"))
     rows, columns = sampler.crop.shape
     loops = plan.shots.loops
     count = loops.places // len(loops.channels)
@@ -193,7 +194,7 @@ class _Gallery:
     def _scale(self, name: str) -> Scale:
         if name == "reconstruction" and self.sampler.segments:
             return self.scales.seen
-        return self.scales.error if name == "error" else self.scales.image
+        return self.scales.error if name in ("error", "spread") else self.scales.image
 
     def _overview(self, image: Float32Array, title: str) -> Html:
         """The whole field, and which part of it the other pictures show."""

@@ -19,6 +19,7 @@ from dmu_hw.plan import Plan, Take
 from dmu_hw.runfolder import RunFolder
 from dmu_hw.view.amounts import digits, duration, plural, size
 from dmu_hw.view.bleaching import bleaching_section
+from dmu_hw.view.doubts import doubt_cautions, doubts_section
 from dmu_hw.view.gallery import fields_section, patterns_section
 from dmu_hw.view.gaps import gaps_section
 from dmu_hw.view.objects import objects_section
@@ -71,6 +72,7 @@ def _channel_sections(run: RunFolder, plan: Plan, facts: dict[str, Any]) -> list
     sections = [
         verdict_section(judged, facts["metrics"], complete=facts["complete"]),
         *([objects_section(run, objects)] if objects is not None else []),
+        *([doubts_section(run, plan, facts["doubts"])] if facts.get("doubts") is not None else []),
         fields_section(plan, sampler, chosen(plan), facts["actual"]["dose_mj_cm2"]),
         patterns_section(plan),
         *([bleaching_section(facts["bleaching"])] if "bleaching" in plan.takes else []),
@@ -87,8 +89,8 @@ def _of_channel(facts: dict[str, Any], name: str) -> dict[str, Any]:
     mark = f"{name}: "
     metrics = {key.removeprefix(mark): value for key, value in facts["metrics"].items() if key.startswith(mark)}
     actual = facts["actual"] | {"dose_mj_cm2": facts["actual"]["channel_dose_mj_cm2"].get(name, {})}
-    bleaching = (facts.get("bleaching") or {}).get(name)
-    return facts | {"metrics": metrics, "actual": actual, "bleaching": bleaching}
+    bleaching, doubts = ((facts.get(what) or {}).get(name) for what in ("bleaching", "doubts"))
+    return facts | {"metrics": metrics, "actual": actual, "bleaching": bleaching, "doubts": doubts}
 
 
 def _date(facts: dict[str, Any]) -> datetime:
@@ -122,7 +124,13 @@ def _cautions(facts: dict[str, Any]) -> list[str]:
     if unproven := facts["counts"]["unproven_bursts"]:
         what = "not proven to have the right patterns: this DMD cannot tell what it showed"
         cautions.append(f"{plural(unproven, 'burst')} {what}. Only the count and the times of the frames speak for it.")
-    return [*cautions, *drift_cautions(facts.get("drift")), *live_cautions(facts), *_mishaps(facts)]
+    return [
+        *cautions,
+        *doubt_cautions(facts.get("doubts")),
+        *drift_cautions(facts.get("drift")),
+        *live_cautions(facts),
+        *_mishaps(facts),
+    ]
 
 
 def _mishaps(facts: dict[str, Any]) -> list[str]:

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dmu_hw.data import Float32Array, Int32Array
+from dmu_hw.doubtful import Doubtful
 from dmu_hw.loops import Role, Stop
 from dmu_hw.metrics import psnr_db
 from dmu_hw.omezarr import Labels, Store
@@ -34,7 +35,7 @@ class Sample:
     frames: list[NDArray[Any] | None]
     """The first raw frames; None is missing."""
     images: dict[str, Float32Array]
-    """`reconstruction`, `truth`, `error` (how far they are apart), `plain`, `full`: those that there are."""
+    """`reconstruction`, `truth`, `error` (how far they are apart), `spread`, `plain`, `full`: those that there are."""
     psnr_db: dict[str, float]
     """Of the images against the truth, over the whole field; not of one that was made for a segmenter."""
     labels: dict[str, Int32Array]
@@ -127,6 +128,8 @@ class Sampler:
             judged = {name: psnr_db(image, truth) for name, image in images.items() if self._resembles(name)}
             if "reconstruction" in judged:
                 images["error"] = np.abs(images["reconstruction"] - truth)
+        if (spread := self._spread(place)) is not None and "reconstruction" in images:
+            images["spread"] = spread
         objects = {name: store.burst(*place)[0] for name, store in self._labels.items() if name in images}
         return Sample(
             shot,
@@ -138,6 +141,13 @@ class Sampler:
             {name: int(np.count_nonzero(np.unique(labels))) for name, labels in objects.items()},
             self._overview(images),
         )
+
+    def _spread(self, place: tuple[int, int, int]) -> Float32Array | None:
+        """How far pixels of the reconstruction may be off, where that was kept."""
+        store = self._images.get("reconstruction")
+        if store is None or not Doubtful.there(store):
+            return None
+        return Doubtful(store.path).spreads(place, self._channel["reconstruction"])
 
     @property
     def segments(self) -> bool:

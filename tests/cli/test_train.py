@@ -28,6 +28,7 @@ SMALL_LESSON: dict[str, Any] = {
     "exposure_ms": 2.0,
     "network": {"model": "lattice", "channels": 8, "blocks": 1},
     "schedule": {"updates": 6, "batch": 2, "crop_px": 32, "validate_every": 2, "warmup": 2},
+    "trust": {"fields": 0},
 }
 
 
