@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import importlib.util
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -27,6 +28,7 @@ from simworld import Behind, SimRig, behind
 from dmu_hw.engine import Engine
 from dmu_hw.errors import DeviceError, DeviceTimeout
 from dmu_hw.past import read_past
+from dmu_hw.ports import CameraMode, Roi
 from dmu_hw.rig import Rig, load_rig
 from dmu_hw.runfolder import RunFolder
 from dmu_hw.verify import verify
@@ -158,7 +160,8 @@ class Table:
             assert self.run(name) == FRAMES
         except DeviceError as caught:
             error = caught
-            assert ROLES[label] in str(error), text
+            # while it loads its configuration, MMCore itself says which of its devices does not start
+            assert ROLES[label] in str(error) or f'device "{label}"' in str(error), error
         assert self.made.is_dark, text
         self.simrig.fail(label, "")
         run, kept = RunFolder(self.folder / name), self.sealed(name)
@@ -220,3 +223,59 @@ def test_a_device_that_fails_ends_the_run_and_is_named(table: Callable[[str], Ta
     made = table(stepping)
     error = made.breaks("run", label, text)
     assert isinstance(error, kind), error
+
+
+def test_a_full_buffer_is_an_error_that_names_the_camera(mm_rig_yaml: Callable[..., Pair], simrig: SimRig) -> None:
+    """More frames than MMCore's buffer holds, and nobody who fetches them."""
+    pair = mm_rig_yaml({"connections.world.sensor_shape": [512, 512]}, {"connections.mm.buffer_mb": 2})
+    with Rig(load_rig(pair.mm)).opened() as rig:
+        rig.camera.configure(CameraMode(0.1, 1, Roi(0, 0, 512, 512)))
+        rig.camera.arm(100)
+        time.sleep(0.1)
+        with pytest.raises(DeviceError, match=r"^camera: .*buffer of \d+ frames overflowed") as caught:
+            taken(rig, 100)
+        assert caught.value.device == "camera"
+        rig.camera.arm(3)
+        assert taken(rig, 3) == [0, 1, 2]
+
+
+def taken(rig: Rig, count: int) -> list[int]:
+    """Numbers of the next frames."""
+    return [rig.camera.pop(1000.0).number for _ in range(count)]
+
+
+# ---------------------------------------------------------------- unplugged
+
+
+def unplugged(table: Table, label: str, every: int) -> tuple[int, int]:
+    """At every so-manieth command that MMCore gives this device, from then on it is gone. How many runs, and how many
+    of them said so."""
+    table.simrig.forget()
+    assert table.run(f"{label}-uncut") == FRAMES
+    count, runs, told = table.simrig.count(label, "*"), 0, 0
+    for at in range(0, count, every):
+        error = table.breaks(f"{label}-{at}", label, f"* {at} -1 35")
+        # the last command is Shutdown: of a run that is over, nobody is told of it
+        assert error is not None or at == count - 1, f"{label} at {at} of {count}"
+        runs, told = runs + 1, told + (error is not None)
+    return runs, told
+
+
+@pytest.mark.parametrize(
+    ("stepping", "label", "every"),
+    [("dmd", "Dmd", 19), ("camera", "Camera", 23), ("software", "Laser", 13), ("camera", "XY", 5), ("dmd", "Z", 5)],
+)
+def test_unplugged_at_some_commands(table: Callable[[str], Table], stepping: str, label: str, every: int) -> None:
+    runs, told = unplugged(table(stepping), label, every)
+    assert runs >= 2
+    assert told >= runs - 1
+
+
+@pytest.mark.campaign
+@pytest.mark.timeout(3600)
+@pytest.mark.parametrize("stepping", INJECTED.MODES)
+def test_unplugged_at_every_command(table: Callable[[str], Table], figure: Callable[..., None], stepping: str) -> None:
+    made = table(stepping)
+    found = [unplugged(made, label, every=1) for label in ROLES]
+    value = f"{sum(runs for runs, _ in found)} runs, all dark, all gone on with to their end"
+    figure("mmcore", f"each device gone at each of MMCore's commands to it, stepping by {stepping}", value, "all")

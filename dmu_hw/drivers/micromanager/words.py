@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import re
 from typing import Any, Final
@@ -16,9 +17,10 @@ def snake(call: str) -> str:
 
 
 def said_by(error: Exception) -> str:
-    """The first line of an error: those of the bridge go on with Java's stack."""
-    text = str(error).strip()
-    return text.splitlines()[0] if text else type(error).__name__
+    """All lines of an error in one, without the stack of Java that those of the bridge go on with."""
+    lines = [line.strip() for line in str(error).splitlines()]
+    told = itertools.takewhile(lambda line: not line.startswith("at "), filter(None, lines))
+    return "; ".join(told) or type(error).__name__
 
 
 def texts(values: Any) -> tuple[str, ...]:
