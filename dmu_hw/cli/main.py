@@ -90,14 +90,46 @@ def devices(
     ] = None,
     json: Json = False,
 ) -> None:
-    """List what this machine sees: serial ports, USB, Micro-Manager.
+    """List what this machine sees.
 
-    Nothing is lit or moved, but --config initialises its devices as Micro-Manager itself would.
+    Serial ports, DMDs on USB, Micro-Manager. Nothing is lit or moved, but --config initialises its devices as
+    Micro-Manager itself would.
     """
     with Output(as_json=json) as output:
         from dmu_hw.cli.devices import show_devices  # noqa: PLC0415
 
         show_devices(adapters, config, output)
+
+
+@app.command()
+def show(  # noqa: PLR0917 - options have names
+    rig: Annotated[Path, typer.Argument(metavar="RIG", help="Such as devices/mine.yaml.")],
+    pattern: Annotated[
+        list[int] | None,
+        typer.Option("--pattern", metavar="N", help="Which, 0 to 23; may be given several times. Default: 0, 8, 16."),
+    ] = None,
+    power: Annotated[
+        float | None, typer.Option("--power", metavar="MW", help="Light up, and take a picture of each.")
+    ] = None,
+    exposure: Annotated[float, typer.Option("--exposure", metavar="MS", min=0.001, help="Of these pictures.")] = 10.0,
+    seconds: Annotated[
+        float, typer.Option("--seconds", metavar="S", min=0.0, help="How long each is shown where nothing is lit.")
+    ] = 5.0,
+    channel: Annotated[
+        str | None, typer.Option("--channel", metavar="NAME", help="Which channel, where the rig has several.")
+    ] = None,
+    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Where the pictures go.")] = Path("runs/show"),
+    json: Json = False,
+) -> None:
+    """Show numbers on the mirrors, to be looked at.
+
+    Are they where and what they should be? Without --power nothing is lit, and only the mirrors are opened.
+    """
+    with Output(as_json=json) as output:
+        from dmu_hw.cli.show import Wish, show_patterns  # noqa: PLC0415
+
+        wish = Wish(tuple(pattern or (0, 8, 16)), power, exposure, seconds, out)
+        show_patterns(rig, channel, wish, output)
 
 
 @app.command()
