@@ -12,6 +12,8 @@ SimRig itself.
 from __future__ import annotations
 
 import importlib.util
+import random
+import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -21,11 +23,12 @@ from types import ModuleType
 from typing import Any
 
 import pytest
+import yaml
 from fakes import lines_of, plan_of, run_plan, spooling
-from mmrig import Pair
+from mmrig import Pair, write_demo
 from simworld import Behind, SimRig, behind
 
-from dmu_hw.engine import Engine
+from dmu_hw.engine import Counts, Engine
 from dmu_hw.errors import DeviceError, DeviceTimeout
 from dmu_hw.past import read_past
 from dmu_hw.ports import CameraMode, Roi
@@ -129,6 +132,13 @@ POSITIONS = tuple({"x_um": 30.0 * place, "y_um": 0.0, "focus_um": float(place)} 
 FRAMES = 4 * len(POSITIONS)
 
 
+def sealed_in(run: RunFolder) -> set[tuple[Any, ...]]:
+    """What of a run is on the disk for good: each pattern of each shot, and its pixels."""
+    shots = {shot for line in lines_of(run, "sealed") for shot in line["shots"]}
+    keys = ("shot", "pattern", "pattern_hash", "crc32c_pixels")
+    return {tuple(line[key] for key in keys) for line in lines_of(run, "frame") if line["shot"] in shots}
+
+
 class Table:
     """A rig that is opened for each run, and the world that stands behind it all the time."""
 
@@ -144,13 +154,8 @@ class Table:
             return Engine(plan, rig, spool, past=read_past(run.journal) if resumed else None).run().saved
 
     def sealed(self, name: str) -> set[tuple[Any, ...]]:
-        """What of a run is on the disk for good: each pattern of each shot, and its pixels."""
         run = RunFolder(self.folder / name)
-        if not run.journal.exists():
-            return set()
-        shots = {shot for line in lines_of(run, "sealed") for shot in line["shots"]}
-        keys = ("shot", "pattern", "pattern_hash", "crc32c_pixels")
-        return {tuple(line[key] for key in keys) for line in lines_of(run, "frame") if line["shot"] in shots}
+        return sealed_in(run) if run.journal.exists() else set()
 
     def breaks(self, name: str, label: str, text: str) -> DeviceError | None:
         """A run in which this goes wrong: dark, the device named, nothing damaged; and gone on with to its end."""
@@ -279,3 +284,110 @@ def test_unplugged_at_every_command(table: Callable[[str], Table], figure: Calla
     found = [unplugged(made, label, every=1) for label in ROLES]
     value = f"{sum(runs for runs, _ in found)} runs, all dark, all gone on with to their end"
     figure("mmcore", f"each device gone at each of MMCore's commands to it, stepping by {stepping}", value, "all")
+
+
+# ---------------------------------------------------------------- kill -9
+
+
+def program(adapters: Path, pair: Pair, *arguments: object) -> list[str]:
+    """`dmu` in a process of its own, with the simulated rig behind SimRig."""
+    return [sys.executable, str(HERE / "simworld.py"), str(adapters), str(pair.simulated), *map(str, arguments)]
+
+
+def killed_and_resumed(adapters: Path, pair: Pair, protocol: Path, out: Path, chance: random.Random) -> int:
+    """While bursts are taken. What was sealed is there with the pixels that it had; gone on with, it is complete. How
+    many bursts were sealed when it was killed."""
+    command = program(adapters, pair, "run", protocol, "--rig", pair.mm, "--out", out)
+    wanted = chance.randint(1, 20)
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) as child:
+        while sum(journal.read_bytes().count(b'"taken"') for journal in out.glob("*/journal.jsonl")) < wanted:
+            assert child.poll() is None, child.stderr and child.stderr.read()
+            time.sleep(0.001)
+        child.kill()
+    (path,) = out.iterdir()
+    run = RunFolder(path)
+    found, kept = verify(run), sealed_in(run)
+    assert (found.damage, found.cut) == ([], True)
+    done = subprocess.run(program(adapters, pair, "run", "--resume", path), capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert verify(run).damage == []
+    assert kept <= sealed_in(run)
+    assert run.read_manifest()["complete"]
+    return len(kept) // 4
+
+
+@pytest.fixture
+def long_protocol(tmp_path: Path) -> Path:
+    protocol = {
+        "kind": "run",
+        "name": "long",
+        "rig": "mm-rig.yaml",
+        "field_px": [32, 32],
+        "patterns": {"set": "hadamard", "count": 4, "camera_pixel": 4},
+        "light": {"power_mw": 1.0},
+        "exposure_ms": 2.0,
+        "time": {"loops": 25},
+        "proof": {"marker": "never"},
+    }
+    (tmp_path / "long.yaml").write_text(yaml.safe_dump(protocol))
+    return tmp_path / "long.yaml"
+
+
+def test_killed_and_resumed(
+    mm_rig_yaml: Callable[..., Pair], simrig_folder: Path, long_protocol: Path, tmp_path: Path
+) -> None:
+    killed_and_resumed(simrig_folder, mm_rig_yaml(), long_protocol, tmp_path / "runs", random.Random(4))
+
+
+@pytest.mark.campaign
+@pytest.mark.timeout(3600)
+def test_killed_and_resumed_many_times(
+    mm_rig_yaml: Callable[..., Pair],
+    simrig_folder: Path,
+    long_protocol: Path,
+    tmp_path: Path,
+    figure: Callable[..., None],
+) -> None:
+    chance, pair = random.Random(5), mm_rig_yaml()
+    kept = [killed_and_resumed(simrig_folder, pair, long_protocol, tmp_path / str(n), chance) for n in range(20)]
+    value = f"{sum(kept)} sealed bursts, all there and right; all gone on with to their end"
+    figure("mmcore", "20 runs killed at random moments and resumed", value, "0 lost")
+
+
+# ---------------------------------------------------------------- DemoCamera
+
+
+class Stopped(Exception):  # noqa: N818 - what a program that uses this may raise
+    pass
+
+
+def test_a_run_on_the_demo_devices_is_cut_and_gone_on_with(
+    rig_yaml: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They have no mirrors, no trigger and no faults: what is left is that a program's own error leaves them dark."""
+    monkeypatch.setattr("dmu_hw.spool._RESERVE_BYTES", 100)
+    path = write_demo(tmp_path, rig_yaml())
+    lit: list[bool] = []
+
+    def stop(_shot: object, _burst: object) -> None:
+        raise Stopped
+
+    def run(watch: Callable[..., None] | None, *, resumed: bool) -> Counts:
+        rig = Rig(load_rig(path))
+        keys = {"positions": POSITIONS, "light": {"power_mw": 5.0}, "frame_timeout_ms": 2000.0}
+        plan = plan_of(rig, side=64, **keys)
+        with rig.opened(), spooling(tmp_path / "run", resumed=resumed) as (folder, spool):
+            past = read_past(folder.journal) if resumed else None
+            try:
+                return Engine(plan, rig, spool, watch, past=past).run()
+            finally:
+                lit.append(rig.light.is_on())
+                assert rig.shutter is not None
+                lit.append(rig.shutter.is_open())
+
+    with pytest.raises(Stopped):
+        run(stop, resumed=False)
+    counts = run(None, resumed=True)
+    assert (counts.saved, counts.missing) == (FRAMES, 0)
+    assert lit == [False] * 4
+    assert verify(RunFolder(tmp_path / "run")).damage == []
