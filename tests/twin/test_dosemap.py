@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from dmu_hw.drivers.simulated.dosemap import DoseMap
+from dmu_hw.drivers.simulated.dosemap import DoseMap, _starts, _sums
 
 PITCH = 2.0
 TILE_UM = 64 * PITCH
@@ -48,3 +48,11 @@ def test_a_place_without_light_has_no_dose_and_takes_no_memory() -> None:
     doses.add((1e6, -1e6), np.ones((4, 4), dtype=np.float32), PITCH)
     assert not doses.read((0.0, 0.0), (1000, 1000), PITCH).any()
     assert len(doses._tiles) <= 4
+
+
+@pytest.mark.parametrize("axis", [0, 1])
+def test_sums_are_those_of_numpy_to_the_last_bit(axis: int) -> None:
+    rng = np.random.default_rng(3)
+    dose = rng.random((90, 70)).astype(np.float32)
+    starts = _starts(np.repeat(np.arange(40), rng.integers(1, 6, 40))[: dose.shape[axis]])
+    assert np.array_equal(_sums(dose, starts, axis), np.add.reduceat(dose, starts, axis=axis))
