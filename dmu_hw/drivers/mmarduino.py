@@ -18,13 +18,12 @@ Micro-Manager calls its outputs inverted unless told otherwise. Here high is on,
 from __future__ import annotations
 
 import contextlib
-import time
 from typing import Annotated
 
-from pydantic import AfterValidator, Field
+from pydantic import Field
 
 from dmu_hw.errors import DeviceError, DeviceTimeout
-from dmu_hw.lines import Box, BoxLight, BoxPort, BoxShutter, GatedSource, GateSettings, Wire
+from dmu_hw.lines import Box, BoxLight, BoxPort, BoxShutter, Distinct, GatedSource, GateSettings, Wire, patiently
 from dmu_hw.ports import Mount
 
 _SET, _READ, _LEVEL, _END_STEPS, _END_GATING, _NAME, _VERSION, _LEVELS, _INPUTS = 1, 2, 3, 9, 21, 30, 31, 34, 40
@@ -35,17 +34,11 @@ _TELLS_LEVELS = 5
 _FIRST_PIN, _PINS = 8, 0x3F
 
 
-def _distinct(pins: tuple[int, ...]) -> tuple[int, ...]:
-    if len(set(pins)) < len(pins):
-        raise ValueError("names a pin twice")
-    return pins
-
-
 class Outputs(BoxPort):
     """Which outputs gate; all others of the board stay low."""
 
     baud_rate: Annotated[int, Field(ge=1)] = 57_600
-    pins: Annotated[tuple[Annotated[int, Field(ge=8, le=13)], ...], Field(min_length=1), AfterValidator(_distinct)]
+    pins: Annotated[tuple[Annotated[int, Field(ge=8, le=13)], ...], Field(min_length=1), Distinct]
     """Pins that go high together."""
 
 
@@ -79,7 +72,7 @@ class _Board(Box):
     def greet(self) -> None:
         with contextlib.suppress(DeviceTimeout):
             self.gate(False)
-        if self._started() != "MM-Ard":
+        if patiently(lambda: self._text(_NAME), self._start_ms) != "MM-Ard":
             raise self._error(f"{_name(_NAME)!r} was not answered by 'MM-Ard': it has another firmware")
         version = self._text(_VERSION)
         if not version.isdigit():
@@ -107,15 +100,6 @@ class _Board(Box):
         if self._interlock is None:
             return False
         return bool(self._ask(bytes([_INPUTS]), bytes([_INPUTS]), 1)[0] >> self._interlock & 1)
-
-    def _started(self) -> str:
-        until_s = time.monotonic() + self._start_ms / 1e3
-        while True:
-            try:
-                return self._text(_NAME)
-            except DeviceTimeout:
-                if time.monotonic() >= until_s:
-                    raise
 
     def _ask(self, sent: bytes, begins: bytes, more: int = 0) -> bytes:
         """What comes behind the repeated command; so much and nothing else."""

@@ -18,10 +18,10 @@ from __future__ import annotations
 import re
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, Field
+from pydantic import Field
 
 from dmu_hw.files import Settings
-from dmu_hw.lines import Box, BoxLight, BoxPort, BoxShutter, GatedSource, GateSettings, Line
+from dmu_hw.lines import Box, BoxLight, BoxPort, BoxShutter, Distinct, GatedSource, GateSettings, Line
 from dmu_hw.ports import Mount
 
 _OFF = ("SDO0-0", "SDO1-0")
@@ -30,16 +30,10 @@ _STATE = re.compile("TTL: ((?:[0-9]{1,2}=[01],){16})")
 _RANGES = {"0-5V": 1, "0-10V": 2}
 
 
-def _distinct(lines: tuple[int, ...]) -> tuple[int, ...]:
-    if len(set(lines)) < len(lines):
-        raise ValueError("names a line twice")
-    return lines
-
-
 class Outputs(Settings):
     """Which outputs gate; all others of the box stay low."""
 
-    lines: Annotated[tuple[Annotated[int, Field(ge=1, le=16)], ...], Field(min_length=1), AfterValidator(_distinct)]
+    lines: Annotated[tuple[Annotated[int, Field(ge=1, le=16)], ...], Field(min_length=1), Distinct]
     """TTL outputs that go high together."""
 
 

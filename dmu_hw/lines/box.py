@@ -10,7 +10,7 @@ import math
 import time
 from typing import Annotated
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from dmu_hw.errors import DeviceError
 from dmu_hw.files import NonNegative
@@ -18,6 +18,15 @@ from dmu_hw.lines.light import SerialLight
 from dmu_hw.lines.settings import Port, Source
 from dmu_hw.lines.wire import Wire
 from dmu_hw.ports import Mount
+
+
+def _to_outputs(outputs: tuple[int, ...]) -> tuple[int, ...]:
+    if len(set(outputs)) < len(outputs):
+        raise ValueError("names an output twice")
+    return outputs
+
+
+Distinct = AfterValidator(_to_outputs)
 
 
 class BoxPort(Port):

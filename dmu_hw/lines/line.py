@@ -5,11 +5,11 @@ from __future__ import annotations
 import contextlib
 import math
 import re
-import time
 from collections.abc import Iterable
+from functools import partial
 
 from dmu_hw.errors import DeviceError, DeviceTimeout
-from dmu_hw.lines.wire import Wire, shown
+from dmu_hw.lines.wire import Wire, patiently, shown
 
 _ANY = re.compile(rb".*", re.DOTALL)
 
@@ -42,14 +42,8 @@ class Line(Wire):
         return self._said(command, re.compile(last.encode("ascii")))
 
     def first(self, command: str, last: str, within_ms: float) -> tuple[str, ...]:
-        """Like `lines`, from a board that may only be starting: asked again until it answers, or for so long."""
-        until_s = time.monotonic() + within_ms / 1e3
-        while True:
-            try:
-                return self.lines(command, last)
-            except DeviceTimeout:
-                if time.monotonic() >= until_s:
-                    raise
+        """Like `lines`, from a board that may only be starting."""
+        return patiently(partial(self.lines, command, last), within_ms)
 
     def number(self, command: str, reply: str) -> float:
         """What a reply says, if it is a number."""

@@ -59,7 +59,7 @@ class Wire:
         if None not in (found, self._identity) and found != self._identity:
             raise DeviceError(self.name, f"{self.port} is gone: another device has its name now")
         self._identity = self._identity or found
-        self._doubtful = bool(self._wake)  # nobody knows what the last program sent last
+        self._doubtful = self._doubtful or bool(self._wake)  # nobody knows what the last program sent last
         try:
             self._serial = serial.Serial(
                 self.port,
@@ -151,6 +151,17 @@ class _Told:
         if isinstance(error, _LOST):
             what = f"{wire.port} is gone: {self._command!r} failed: {error}"
             raise DeviceError(wire.name, what) from error
+
+
+def patiently(ask: Callable[[], _Said], within_ms: float) -> _Said:
+    """What a board answers that may only be starting: asked again until it does, or for so long."""
+    until_s = time.monotonic() + within_ms / 1e3
+    while True:
+        try:
+            return ask()
+        except DeviceTimeout:
+            if time.monotonic() >= until_s:
+                raise
 
 
 def shown(raw: bytes) -> str:

@@ -18,7 +18,7 @@ def line(answer: Callable[[bytes], bytes]) -> Iterator[str]:
 
     def serve() -> None:
         while command := os.read(ours, 1000):
-            if command == b"end":
+            if command.endswith(b"end"):  # perhaps behind a command that nobody waits for any more
                 return
             os.write(ours, answer(command))
 

@@ -403,11 +403,11 @@ def test_it_is_dark_after_whatever_goes_wrong(device: Laser, tmp_path: Path) -> 
     [
         ("triggerscope", {"lines": []}, "at least 1 item"),
         ("triggerscope", {"lines": [17]}, "less than or equal to 16"),
-        ("triggerscope", {"lines": [1, 1]}, "names a line twice"),
+        ("triggerscope", {"lines": [1, 1]}, "names an output twice"),
         ("triggerscope", {"dac": 17}, "less than or equal to 16"),
         ("triggerscope", {"dac_range": "-5-5V"}, "'0-5V' or '0-10V'"),
         ("mmarduino", {"pins": [7]}, "greater than or equal to 8"),
-        ("mmarduino", {"pins": [8, 8]}, "names a pin twice"),
+        ("mmarduino", {"pins": [8, 8]}, "names an output twice"),
         ("mmarduino", {"dac": 0}, "greater than or equal to 1"),
         ("mmarduino", {"interlock_input": 6}, "less than or equal to 5"),
         ("mmarduino", {"lines": [1]}, "Extra inputs are not permitted"),
