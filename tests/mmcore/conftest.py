@@ -1,6 +1,7 @@
 """The real MMCore with SimRig, an adapter of our own that is built here from the sources that pymmcore ships.
 
-Where it cannot be built (no compiler, no network and no cache) these tests are skipped; under CI that is an error.
+Where it cannot be built (no compiler, or no network and no cache) these tests are skipped; under CI that is an error.
+Elsewhere than on Linux nobody has tried.
 """
 
 from __future__ import annotations
@@ -65,7 +66,7 @@ def _built(cache: Path) -> Path:
     folder = cache / f"simrig-{key}"
     if folder.is_dir():
         return folder
-    if sys.platform == "win32" or shutil.which("g++") is None:
+    if shutil.which("g++") is None:
         raise CannotBuildError("there is no g++")
     mmdevice = _mmdevice(cache)
     with tempfile.TemporaryDirectory(dir=cache) as work:
@@ -81,6 +82,8 @@ def _built(cache: Path) -> Path:
 @pytest.fixture(scope="session")
 def simrig_folder() -> Path:
     """The folder that MMCore looks for adapters in: the library, and SimRig.cfg is beside these tests."""
+    if sys.platform != "linux":
+        pytest.skip("SimRig is built on Linux only")
     cache = user_cache_path("dmu-hw") / "tests"
     cache.mkdir(parents=True, exist_ok=True)
     try:
