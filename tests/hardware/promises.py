@@ -16,8 +16,11 @@ from typing import Any
 import numpy as np
 import pytest
 
+from dmu_hw.burst import BurstTaker
+from dmu_hw.data import PatternStack
 from dmu_hw.errors import DeviceError, DeviceTimeout
 from dmu_hw.guard import Guard
+from dmu_hw.plan import Shot, Take
 from dmu_hw.ports import PORTS, SEVERAL, CameraMode, Device, RawFrame, Roi, role_of
 from dmu_hw.rig import Rig
 
@@ -645,3 +648,28 @@ def mirrors_are_dark_when_opened_and_closed(bench: Bench) -> None:
     assert fresh < middle, "mirrors are on when they are opened"
     assert none < middle, "mirrors are on though none was to be shown"
     assert closed < middle, "mirrors were left on by close"
+
+
+@promise(lights=True)
+def a_burst_as_a_run_takes_it_is_whole(bench: Bench) -> None:
+    """Taken and judged by what takes the bursts of runs; and it says what its order rests on: counts and times alone
+    where neither this program nor the mirrors can tell. (Light tells too, once the rig is calibrated.)"""
+    rig = bench.rig
+    mode = burst_mode(bench)
+    side = mode.binning
+    masks = bench.frames(FRAMES)[:, :side, :side]
+    stack, order = PatternStack("by turns", masks, side), tuple(range(FRAMES))
+    take = Take("patterns", stack, mode, bench.power_mw, bench.period_ms(mode), order, dose_mj_cm2=0.0)
+    with rig.opened():
+        guard = Guard(rig)
+        taker = BurstTaker(rig, guard, SLACK_MS)
+        rig.dmd.load(bench.frames(FRAMES))
+        rig.camera.configure(mode)
+        for index in range(2):
+            burst = taker.take(Shot(index, "patterns", 0, 0, 0, None, None, None, 0.0), take)
+            assert not burst.missing, f"of burst {index} is missing: {[missing.reason for missing in burst.missing]}"
+            assert len(burst.frames) == FRAMES
+        guard.off()
+        told = {"software": "program"}.get(rig.settings.stepping, "dmd" if rig.dmd.reads_back else "counts")
+        assert taker.rests_on == told, f"it rests on {taker.rests_on}, not on {told}"
+        assert taker.proven is (told != "counts")

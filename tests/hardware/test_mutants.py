@@ -193,6 +193,11 @@ MUTANTS: dict[str, tuple[str, str, str]] = {
         "if False:",
         "stage goes there and back and no further",
     ),
+    "a camera with a clock of its own": (
+        "mode, self.sensor_shape), self._number, start_ms)",
+        "mode, self.sensor_shape), self._number, start_ms - 10_000.0)",
+        "a burst as a run takes it is whole",
+    ),
     "a device that cannot be closed twice": (
         "    def close(self) -> None:\n        self.disarm()",
         "    def close(self) -> None:\n        self.disarm()\n        del self._toy",
