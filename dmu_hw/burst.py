@@ -19,6 +19,7 @@ from dmu_hw.plan import Shot, Take
 from dmu_hw.ports import Preparing, RawFrame
 from dmu_hw.proof import Verdict, judge
 from dmu_hw.rig import Rig
+from dmu_hw.suspicion import DOUBTED
 
 _REMEMBERED_FRAMES = 1000
 REPEATED = "the camera gave an earlier frame once more"
@@ -55,8 +56,9 @@ class BurstTaker:
         self._before: deque[str] = deque(maxlen=max(rig.camera.buffer_frames, _REMEMBERED_FRAMES))
         """Checksums of the frames that the camera may still have in its buffer."""
 
-    def take(self, shot: Shot, take: Take) -> Burst:
-        """Camera armed, light on, sequence started, frames fetched, light off, mirrors dark, and only then judged."""
+    def take(self, shot: Shot, take: Take, *, heeding: bool = False) -> Burst:
+        """Camera armed, light on, sequence started, frames fetched, light off, mirrors dark, and only then judged.
+        `heeding`: what its frames alone make doubtful is not kept."""
         if self.rig.settings.stepping == "software":
             catches, doubt = self._by_software(take), ""
         else:
@@ -65,7 +67,7 @@ class BurstTaker:
         checksums = [crc32c(frame.pixels.tobytes()) for frame in frames]
         doubt = doubt or _doubt(take, catches)
         self.verdict = None
-        burst = _in_doubt(shot, take, doubt) if doubt else self._judged(shot, take, frames, checksums)
+        burst = _in_doubt(shot, take, doubt) if doubt else self._judged(shot, take, frames, checksums, heeding)
         self._before.extend(checksums)
         return burst
 
@@ -175,7 +177,7 @@ class BurstTaker:
 
     # ---------------------------------------------------------------- judging
 
-    def _judged(self, shot: Shot, take: Take, frames: list[Frame], checksums: list[str]) -> Burst:
+    def _judged(self, shot: Shot, take: Take, frames: list[Frame], checksums: list[str], heeding: bool) -> Burst:
         """The order is sure; single frames may still be missing, empty, or given twice."""
         missing = dict.fromkeys(range(take.exposures), "the camera skipped it")
         good: list[Frame] = []
@@ -190,12 +192,12 @@ class BurstTaker:
                 del missing[frame.pattern]
             seen.add(checksum)
         if take.marker is not None:
-            doubt = self._refuted(take.marker, good, missing)
+            doubt = self._refuted(take.marker, good, missing, heeding)
             if doubt:
                 return _in_doubt(shot, take, doubt)
         return Burst(shot.index, tuple(good), tuple(Missing(pattern, why) for pattern, why in missing.items()))
 
-    def _refuted(self, marker: Marker, good: list[Frame], missing: dict[int, str]) -> str:
+    def _refuted(self, marker: Marker, good: list[Frame], missing: dict[int, str], heeding: bool) -> str:
         """What speaks against the order of the frames: their light, or that there is no marker to ask. The marker is
         none of the data and is taken out."""
         last = marker.stack.count
@@ -205,7 +207,8 @@ class BurstTaker:
         good[:] = [frame for frame in good if frame.pattern != last]
         shown = frames.pop(last)
         self.verdict = judge(marker, frames, shown)
-        return self.verdict.why if self.verdict.said == "refuted" else ""
+        against = ("refuted", DOUBTED) if heeding else ("refuted",)
+        return self.verdict.why if self.verdict.said in against else ""
 
 
 def _in_doubt(shot: Shot, take: Take, doubt: str) -> Burst:

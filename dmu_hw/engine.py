@@ -29,6 +29,7 @@ from dmu_hw.rig import Rig
 from dmu_hw.saver import Saver
 from dmu_hw.spool import Spool
 from dmu_hw.survey import Survey
+from dmu_hw.suspicion import DOUBTED
 from dmu_hw.watcher import Watcher
 from dmu_hw.wheels import Wheels
 
@@ -160,9 +161,9 @@ class Engine:
             self.rig.camera.configure(take.mode)
             self._mode = take.mode
 
-    def _expose(self, taker: BurstTaker, shot: Shot, take: Take) -> Burst:
+    def _expose(self, taker: BurstTaker, shot: Shot, take: Take, *, heeding: bool = False) -> Burst:
         """No frame is kept that may have been exposed through another filter."""
-        burst = taker.take(shot, take)
+        burst = taker.take(shot, take, heeding=heeding)
         self.wheels.confirm(self.plan.parts[take.channel].channel)
         return burst
 
@@ -180,6 +181,7 @@ class Engine:
         must not be more of it, there is no light."""
         take = self.plan.take_of(shot)
         burst: Burst | None = None
+        said: list[str] = []
         for attempt in range(self.plan.protocol.retries + 1):
             refusal = self.ledger.refusal(shot, take)
             if refusal:
@@ -190,10 +192,14 @@ class Engine:
                 self._expect(following, shot, take)
             self.counts.retaken_bursts += attempt > 0
             self.counts.light_on_ms += take.burst_ms
-            burst = self._expose(taker, shot, take)
+            again = attempt < self.plan.protocol.retries and not self.ledger.refusal(shot, take)
+            heeding = again and self.past.suspicion.heeds and DOUBTED not in said
+            burst = self._expose(taker, shot, take, heeding=heeding)
             self._note_taken(shot, attempt, burst, taker)
+            said += [taker.verdict.said] if taker.verdict is not None else []
             if burst.complete:
                 break
+        self.past.suspicion.note(said)
         assert burst is not None  # noqa: S101 - there is one attempt at least
         for missing in burst.missing:
             self.counts.miss(missing.reason)

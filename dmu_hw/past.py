@@ -7,6 +7,7 @@ from pathlib import Path
 
 from dmu_hw.counts import Counts
 from dmu_hw.journal import RESUMED, Line, read_journal
+from dmu_hw.suspicion import Suspicion
 
 _KEPT_GAPS = 10
 _KEPT_TIMES = 256
@@ -44,6 +45,8 @@ class Past:
     """What a survey gave to its shots, of time points whose fields were not chosen yet."""
     chosen: dict[int, tuple[int, ...]] = field(default_factory=dict)
     """Fields that were chosen at each time point."""
+    suspicion: Suspicion = field(default_factory=Suspicion)
+    """How far doubts of frames are heeded."""
     focus: Line | None = None
     """What the autofocus found last."""
     taken: Line | None = None
@@ -140,6 +143,8 @@ def _seal(past: Past, shot: int, lines: list[Line]) -> None:
     """What counts of a burst that is on the disk."""
     counts = past.counts
     past.sealed.add(shot)
+    proofs = (line["proof"] for line in lines if line["kind"] == "taken" and "proof" in line)
+    past.suspicion.note([proof["said"] for proof in proofs])
     for line in lines:
         match line["kind"]:
             case "frame":

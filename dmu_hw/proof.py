@@ -9,23 +9,29 @@ dark as others are in between, though all others differ, the marker need say les
 What is not known of a pixel is part of its variance: noise, and the model's own errors (drift, bleaching, blur across
 borders), which grow with what there is to see. Frames are noisy too: what they differ by is believed only as far as
 noise does not explain it, so that all rivals are equal where there is nothing to see.
+
+What the marker leaves undecided is asked of the frames by themselves, with what it says for or against each fault:
+they may raise a doubt (covariance.py), as they tell little of a specimen that is odd, and they never prove a burst.
+One pattern alone is refuted by counting (lone.py).
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from dmu_hw import lone
+from dmu_hw.covariance import Mistakes, mistakes
 from dmu_hw.data import Uint16Array
 from dmu_hw.marker import Marker, Readings
 
 Array = NDArray[np.float32]
 Codes = NDArray[np.int64]
-Said = Literal["proven", "refuted", "undecided"]
+Said = Literal["proven", "refuted", "doubted", "undecided"]
 REFUTED, PROVEN = 14.0, 10.0
 """Log-likelihood by which a fault must explain the light better, or worse…"""
 _REFUTED_SIGMAS, _PROVEN_SIGMAS = 3.0, 4.0
@@ -49,6 +55,7 @@ _DARKEST, _BACKGROUND = 0.1, 2.5
 _ALIKE, _ALIKE_PART, _WORSE = 5.0, 0.3, 3.0
 """Sigmas by which two frames may differ and still be alike, and part of those of the next two, which must differ by as
 many more; and by how many the marker must fit one of them worse than all other frames, so that it is wrong."""
+_UNSPOKEN_SIGMAS = 2.0
 _BLEACHED, _BRIGHTENED = 0.12, -0.05
 """Light that a burst may lose, and gain, from its first frame to its last."""
 
@@ -76,7 +83,18 @@ def judge(marker: Marker, frames: Mapping[int, Uint16Array], pixels: Uint16Array
     scene = _Scene.of(marker, frames, pixels)
     if np.bincount(scene.slot, minlength=len(scene.names)).min() == 0:
         return Verdict("undecided", "the marker has no pixels for some of the patterns", 0.0, 0.0)
-    return _verdict(_Evidence.of(scene), scene.names)
+    evidence = _Evidence.of(scene)
+    verdict = _verdict(evidence, scene.names)
+    if verdict.said != "undecided":
+        return verdict
+    patterns, offset = sorted(frames), np.float32(marker.readings.offset_adu)
+    light = np.stack([frames[pattern] for pattern in patterns]).astype(np.float32) - offset
+    if marker.stack.count == 1:
+        why = lone.fault(marker, light[0], pixels.astype(np.float32) - offset)
+        return replace(verdict, said="refuted", why=why) if why else verdict
+    found = mistakes(marker.stack, patterns, light.reshape(len(light), -1), pixels.shape, marker.readings)
+    why = "" if found is None else _mistaken(found, evidence, scene.names)
+    return replace(verdict, said="doubted", why=why) if why else verdict
 
 
 # ---------------------------------------------------------------- what is seen
@@ -380,6 +398,23 @@ def _swapped(evidence: _Evidence, sigmas: float) -> tuple[float, tuple[int, int]
     np.fill_diagonal(both, np.inf)
     one, other = np.unravel_index(int(np.argmin(both)), both.shape)
     return float(both[one, other]), (int(one), int(other))
+
+
+def _mistaken(found: Mistakes, evidence: _Evidence, names: list[str]) -> str:
+    """What is more likely than the order that was asked for, by all that is known. Where the frames do not speak for a
+    swap by themselves, the marker must be sure of it."""
+    noise = evidence.noise
+    sigmas = np.where(found.spoken_for, 0.0, _UNSPOKEN_SIGMAS) * np.sqrt(noise[:, None] + noise)
+    swapped = found.swapped - evidence.frames - evidence.frames.T - sigmas
+    np.fill_diagonal(swapped, -np.inf)
+    faults = [(found.other - evidence.others.sum(axis=0).min(), "the light of the frames is that of other patterns")]
+    for better, what in ((swapped, "is that of"), (found.repeated, "is once more that of")):
+        one, other = np.unravel_index(int(better.argmax()), better.shape)
+        faults.append((better[one, other], f"the light of {names[one]} {what} {names[other]}"))
+    frame, better = found.dark
+    faults.append((better, f"the light of {names[frame]} is that of no pattern"))
+    most, what = max(faults, key=lambda fault: fault[0])
+    return what if most > REFUTED else ""
 
 
 def _looks_dark(evidence: _Evidence) -> NDArray[np.bool_]:
