@@ -10,6 +10,7 @@ fifth of the time of a field.
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
@@ -33,7 +34,7 @@ _FASTER = 0.9
 _MOST_AT_ONCE = 32
 _BATCH_S = 0.05
 """Larger batches would take longer, and whoever waits for the first of one waits for all of it."""
-_TRIES, _TRYING_S = 3, 0.3
+_TRIES, _TRYING_S = 5, 0.3
 
 
 def device_of(settings: Pursuit, where: str) -> torch.device:
@@ -80,10 +81,8 @@ class Lane:
         """Try out all that is to be decided, and so do all that is done only once."""
         rehearsal = Rehearsal.of(self.bundle, self.reconstructor.calibrated.window)
         frames = self._as_large(rehearsal.frames)
-        full_s = self._takes_s([frames])
-        if self._may_halve:
-            full_s = self._halved_s(rehearsal, frames, full_s)
-        self._choose_batch(frames, full_s)
+        one_s = self._halved_s(rehearsal, frames) if self._may_halve else self._takes_s([frames])
+        self._choose_batch(frames, one_s)
 
     def _as_large(self, frames: Uint16Array) -> Uint16Array:
         """The frames of a rehearsal, over and over, as large as those of the run."""
@@ -92,15 +91,22 @@ class Lane:
         times = (1, -(-rows // frames.shape[1]), -(-columns // frames.shape[2]))
         return np.ascontiguousarray(np.tile(frames, times)[:, :rows, :columns])
 
-    def _halved_s(self, rehearsal: Rehearsal, frames: Uint16Array, full_s: float) -> float:
+    def _halved_s(self, rehearsal: Rehearsal, frames: Uint16Array) -> float:
         """How long a burst takes after numbers of 16 bits were adopted, or were not."""
         half = _HALF[self.device.type]
-        self.reconstructor.half = half
-        half_s = self._takes_s([frames])
+
+        def by(numbers: torch.dtype | None) -> Callable[[], object]:
+            def work() -> None:
+                self.reconstructor.half = numbers
+                self.estimates([frames])
+
+            return work
+
+        full_s, half_s = least_s(by(None), by(half))
         if half_s < _FASTER * full_s:
             cost_db = rehearsal.costs(self.bundle, self.device, half)
             if cost_db < HALF_COST_DB:
-                self.half_cost_db = cost_db
+                self.half_cost_db, self.reconstructor.half = cost_db, half
                 return half_s
         self.reconstructor.half = None
         return full_s
@@ -115,9 +121,7 @@ class Lane:
             self.batch, best_s, count = count, each_s, 2 * count
 
     def _takes_s(self, bursts: Sequence[Uint16Array]) -> float:
-        """The best of a few tries, the first not counted."""
-        self.estimates(bursts)
-        return least_s(lambda: self.estimates(bursts))
+        return least_s(lambda: self.estimates(bursts))[0]
 
     # ---------------------------------------------------------------- the way there and back
 
@@ -150,15 +154,18 @@ class Lane:
         return self.reconstructor.finished(replace(pending.made, **back))
 
 
-def least_s(work: Callable[[], object]) -> float:
-    """The shortest of a few times that something took."""
-    best_s, began_s = float("inf"), time.perf_counter()
-    for _ in range(_TRIES):
-        since_s = time.perf_counter()
+def least_s(*works: Callable[[], object]) -> list[float]:
+    """The shortest of a few times that each took, the first not counted. They take turns: what else the machine does
+    meanwhile is not to decide between them."""
+    for work in works:
         work()
-        now_s = time.perf_counter()
-        best_s = min(best_s, now_s - since_s)
-        if now_s - began_s > _TRYING_S:
+    best_s, began_s = [math.inf] * len(works), time.perf_counter()
+    for _ in range(_TRIES):
+        for number, work in enumerate(works):
+            since_s = time.perf_counter()
+            work()
+            best_s[number] = min(best_s[number], time.perf_counter() - since_s)
+        if time.perf_counter() - began_s > len(works) * _TRYING_S:
             break
     return best_s
 

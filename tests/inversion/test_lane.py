@@ -94,7 +94,7 @@ def test_half_precision_is_for_what_it_makes_faster(
     monkeypatch: pytest.MonkeyPatch, half_s: float, adopted: bool
 ) -> None:
     mine = Lane(bundle(), window(), CPU, half=True)
-    monkeypatch.setattr(mine, "_takes_s", lambda _: half_s if mine.reconstructor.half is not None else 1.0)
+    monkeypatch.setattr(module, "least_s", lambda *works: [1.0, half_s] if len(works) > 1 else [1.0])
     mine.warm()
     assert (mine.reconstructor.half is torch.bfloat16) == adopted
     assert (mine.half_cost_db is not None) == adopted
@@ -103,7 +103,7 @@ def test_half_precision_is_for_what_it_makes_faster(
 def test_half_precision_is_not_for_what_it_spoils(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("dmu_hw.reconstruct.model_class", lambda *_, **__: Coarse)
     mine = Lane(bundle(), window(), CPU, half=True)
-    monkeypatch.setattr(mine, "_takes_s", lambda _: 0.1 if mine.reconstructor.half is not None else 1.0)
+    monkeypatch.setattr(module, "least_s", lambda *works: [1.0, 0.1] if len(works) > 1 else [1.0])
     mine.warm()
     assert mine.reconstructor.half is None
     assert mine.half_cost_db is None
@@ -144,8 +144,19 @@ def test_a_gpu_that_is_not_there_is_refused() -> None:
         device_of(Pursuit(device="cuda"), "protocol.yaml: live.device")
 
 
-def test_the_shortest_of_a_few_times_counts() -> None:
-    clock = iter([0.0, 0.0, 0.05, 0.05, 0.06, 0.06, 0.2])
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(module.time, "perf_counter", lambda: next(clock))
-        assert module.least_s(lambda: None) == pytest.approx(0.01)
+def test_the_shortest_times_of_works_that_take_turns_count(monkeypatch: pytest.MonkeyPatch) -> None:
+    now_s, turns = [0.0], []
+
+    def work(name: str, times_s: list[float]) -> Any:
+        left = iter(times_s)
+
+        def done() -> None:
+            turns.append(name)
+            now_s[0] += next(left)
+
+        return done
+
+    monkeypatch.setattr(module.time, "perf_counter", lambda: now_s[0])
+    one, other = work("a", [9.0, 0.05, 0.01, 0.2, 0.2, 0.2]), work("b", [0.001, 0.04, 0.03, 0.02, 0.2, 0.2])
+    assert module.least_s(one, other) == pytest.approx([0.01, 0.02])
+    assert "".join(turns).startswith("abababab")
