@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from dmu_hw.errors import DeviceError, InputError
+from dmu_hw.errors import InputError
 
 
 @contextmanager
@@ -25,19 +25,14 @@ def lent() -> Iterator[None]:
         yield
 
 
-def core_with(camera: str | None) -> Any:
-    """The running core; refused if it would take frames of another camera than the rig's."""
+def running_core() -> Any:
+    """The one that pycromanager's `Acquisition` uses."""
     from mmpycorex import Core, is_pymmcore_active  # noqa: PLC0415 - loaded by now
 
     if not is_pymmcore_active():
         what = "there is no core of Micro-Manager in this process: let a connection of the rig say backend: python"
         raise InputError(f"{what}, or call start_headless(…, python_backend=True) first")
-    core = Core()
-    named = core.getCameraDevice()
-    if camera is not None and named != camera:
-        what = f"pycromanager takes frames of {named!r}, the rig of {camera!r}: call setCameraDevice before"
-        raise DeviceError("camera", what)
-    return core
+    return Core()
 
 
 @contextmanager

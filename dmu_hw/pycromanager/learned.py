@@ -23,7 +23,7 @@ from dmu_hw.lock import rig_held
 from dmu_hw.plan import Take
 from dmu_hw.pycromanager.arrivals import Arrivals
 from dmu_hw.pycromanager.asked import PATTERN, Asked, Axes, listed, place_of
-from dmu_hw.pycromanager.core import core_with, dataset_of, lent
+from dmu_hw.pycromanager.core import dataset_of, lent, running_core
 from dmu_hw.pycromanager.faults import Faults
 from dmu_hw.pycromanager.hooks import Hooks
 from dmu_hw.pycromanager.live import Inverse, Live
@@ -85,7 +85,7 @@ class Learned:
                 if device is not None:
                     held.callback(device.close)  # before, so that what fails half-way is closed as well
                     device.open()
-            core = core_with(getattr(parts[1].settings, "label", None))
+            core = running_core()
             rig.dmd.load(mirror_frames(self._session.plan))
             rig.camera.configure(self._take.mode)
             mirrors = Mirrors(rig, self._take)

@@ -21,6 +21,7 @@ from simworld import SimRig
 from dmu_hw.data import Estimate
 from dmu_hw.errors import InputError, RunError
 from dmu_hw.pycromanager import Learned
+from dmu_hw.pycromanager.live import Live
 
 pytest.importorskip("pycromanager")
 from pycromanager import Acquisition, Core
@@ -412,6 +413,46 @@ def test_a_protocol_that_is_not_sound_is_refused_before_a_core_starts(make: Make
         _ = make().learned().hooks
 
 
+def test_a_rig_without_a_core_is_refused(make: Make, rig_yaml: Callable[..., Path]) -> None:
+    lab = make()
+    with pytest.raises(InputError, match="there is no core of Micro-Manager in this process"):
+        lab.learned(rig=rig_yaml()).__enter__()
+
+
+def test_a_buffer_that_is_too_small_for_a_burst_is_told(make: Make) -> None:
+    lab = make()
+    with lab.learned() as learned:
+        Core().getBufferTotalCapacity = lambda: 3
+        acquisition = lab.acquisition(learned)
+        acquisition.acquire(learned.events())
+        acquisition.mark_finished()
+        with pytest.raises(Exception, match="did not arrive"):
+            acquisition.await_completion()
+        with pytest.raises(RunError, match="has a buffer of 3 frames, and a burst has 4"):
+            learned.check(acquisition)
+
+
+def test_images_that_come_too_fast_are_left_out_and_counted() -> None:
+    """What saves frames never waits."""
+    release, done = threading.Event(), list[Any]()
+
+    class Slow:
+        def estimate(self, frames: Any) -> Any:
+            release.wait(10.0)
+            return int(frames[0, 0, 0])
+
+    live = Live(Slow(), lambda axes, estimate: done.append((axes["time"], estimate)), pytest.fail)
+    began_s = time.monotonic()
+    for moment in range(9):
+        live.add({"time": moment}, np.full((1, 1, 1), moment, np.uint16))
+    assert time.monotonic() - began_s < 1.0
+    release.set()
+    live.close()
+    assert len(done) + live.dropped == 9
+    assert live.dropped >= 4
+    assert all(moment == estimate for moment, estimate in done)
+
+
 # ---------------------------------------------------------------- in a process of its own
 
 SCRIPT = """
@@ -419,6 +460,7 @@ import os, sys, time
 from pathlib import Path
 from pycromanager import Acquisition
 from dmu_hw.pycromanager import Learned
+from dmu_hw.pycromanager.live import Live
 
 with Learned("run.yaml", rig="mm.yaml") as learned:
     assert "torch" not in sys.modules, "only the inverse needs it"
