@@ -1,17 +1,22 @@
-"""Viewers without a browser, polite and otherwise."""
+"""Commands that show a page, and viewers without a browser, polite and otherwise."""
 
 from __future__ import annotations
 
 import http.client
 import json
+import re
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 from websockets.sync.client import ClientConnection, connect
 
+from dmu_hw.cli.acquire import run_protocol
+from dmu_hw.cli.output import Output
 from dmu_hw.errors import InputError, Problem
 from dmu_hw.view.board import Board
 from dmu_hw.view.wire import Lamp, Word, unpacked
@@ -102,3 +107,55 @@ def wait_for(true: Callable[[], object], timeout_s: float = 20.0) -> None:
     while not true():
         assert time.monotonic() < deadline_s, "it did not come true in time"
         time.sleep(0.01)
+
+
+# ---------------------------------------------------------------- commands
+
+
+class Voice(Output):
+    """A command's voice, in a thread of its own."""
+
+    def __init__(self, work: Callable[[Output], object]) -> None:
+        super().__init__(as_json=False)
+        self.lines: list[str] = []
+        self.status: object = None
+        self._work = work
+        self.thread = threading.Thread(target=self._run)
+
+    def say(self, text: str) -> None:
+        self.lines.append(text)
+        if self.audience is not None:
+            self.audience.say(text)
+
+    def _run(self) -> None:
+        try:
+            with self:
+                self._work(self)
+        except SystemExit as end:
+            self.status = end.code
+
+    @property
+    def url(self) -> str:
+        return next((found[1] for line in self.lines if (found := re.match(r"view: (\S+)", line))), "")
+
+
+@contextmanager
+def viewed(work: Callable[[Output], object], stopping: threading.Event | None = None) -> Iterator[tuple[Voice, Guest]]:
+    """A command that shows a page, and a guest on it. It must come to its end when the block has."""
+    voice = Voice(work)
+    voice.thread.start()
+    wait_for(lambda: voice.url or not voice.thread.is_alive(), 60)
+    assert voice.url, voice.lines
+    guest = Guest(voice.url)
+    guest.enter()
+    try:
+        yield voice, guest
+    finally:
+        if stopping is not None:
+            stopping.set()
+        voice.thread.join(60)
+    assert not voice.thread.is_alive()
+
+
+def running(path: Path, out: Path) -> Callable[[Output], object]:
+    return lambda output: run_protocol(path, None, out, output, 0)

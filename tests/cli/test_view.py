@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -12,11 +11,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from viewers import Guest, heard, say, wait_for
+from viewers import heard, running, say, viewed, wait_for
 from websockets.sync.client import ClientConnection
 
-from dmu_hw.cli.acquire import run_protocol
-from dmu_hw.cli.output import Output
 from dmu_hw.cli.stop import Stopped
 from dmu_hw.cli.viewing import view_rig, view_run
 from dmu_hw.drivers.simulated.camera import Camera
@@ -31,51 +28,6 @@ Yaml = Callable[..., Path]
 SLOW = {"connections.world.realtime": True, "devices.camera.readout_ms": 5.0}
 LONG = {"exposure_ms": 60.0, "time": {"loops": 500, "interval_s": 0.0}}
 DARK_MS = 100.0
-
-
-class Voice(Output):
-    """A command's voice, in a thread of its own."""
-
-    def __init__(self, work: Callable[[Output], object]) -> None:
-        super().__init__(as_json=False)
-        self.lines: list[str] = []
-        self.status: object = None
-        self._work = work
-        self.thread = threading.Thread(target=self._run)
-
-    def say(self, text: str) -> None:
-        self.lines.append(text)
-        if self.audience is not None:
-            self.audience.say(text)
-
-    def _run(self) -> None:
-        try:
-            with self:
-                self._work(self)
-        except SystemExit as end:
-            self.status = end.code
-
-    @property
-    def url(self) -> str:
-        return next((found[1] for line in self.lines if (found := re.match(r"view: (\S+)", line))), "")
-
-
-@contextmanager
-def viewed(work: Callable[[Output], object], stopping: threading.Event | None = None) -> Iterator[tuple[Voice, Guest]]:
-    """A command that shows a page, and a guest on it. It must come to its end when the block has."""
-    voice = Voice(work)
-    voice.thread.start()
-    wait_for(lambda: voice.url or not voice.thread.is_alive(), 60)
-    assert voice.url, voice.lines
-    guest = Guest(voice.url)
-    guest.enter()
-    try:
-        yield voice, guest
-    finally:
-        if stopping is not None:
-            stopping.set()
-        voice.thread.join(60)
-    assert not voice.thread.is_alive()
 
 
 @contextmanager
@@ -94,10 +46,6 @@ def watching(link: ClientConnection) -> Iterator[None]:
     finally:
         ended.set()
         thread.join()
-
-
-def running(path: Path, out: Path) -> Callable[[Output], object]:
-    return lambda output: run_protocol(path, None, out, output, 0)
 
 
 @pytest.fixture

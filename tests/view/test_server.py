@@ -17,7 +17,7 @@ from dmu_hw.errors import InputError
 from dmu_hw.view.server import Server
 from dmu_hw.view.wire import Word
 
-MODULES = ("main", "run", "look", "rig", "picture", "map", "keys", "wire", "words", "colours")
+MODULES = ("main", "run", "look", "rig", "picture", "map", "keys", "wire", "words", "colours", "outlines")
 
 
 @pytest.fixture

@@ -68,26 +68,3 @@ export function paint(canvas, pixels, [rows, columns], shown, scale, start = 0) 
   }
   context.putImageData(image, 0, 0);
 }
-
-/** The borders of objects as a picture that is clear elsewhere. */
-export function paintOutlines(canvas, labels, [rows, columns]) {
-  canvas.width = columns;
-  canvas.height = rows;
-  const context = canvas.getContext("2d");
-  const image = context.createImageData(columns, rows);
-  const out = new Uint32Array(image.data.buffer);
-  const hex = marks().objects;
-  const [r, g, b] = [1, 3, 5].map((start) => parseInt(hex.slice(start, start + 2), 16));
-  const colour = (255 << 24) | (b << 16) | (g << 8) | r;
-  for (let y = 0; y < rows; y++) {
-    for (let x = 0; x < columns; x++) {
-      const i = y * columns + x;
-      const here = labels[i];
-      if (here === 0) continue;
-      const edge = x === 0 || y === 0 || x === columns - 1 || y === rows - 1
-        || labels[i - 1] !== here || labels[i + 1] !== here || labels[i - columns] !== here || labels[i + columns] !== here;
-      if (edge) out[i] = colour;
-    }
-  }
-  context.putImageData(image, 0, 0);
-}

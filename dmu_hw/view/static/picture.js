@@ -1,6 +1,7 @@
 /** A picture to look into: contrast, zoom, scale bar, objects, distances. Places are in µm from its upper left corner. */
 
-import { MAPS, marks, paint, paintOutlines } from "./colours.js";
+import { MAPS, marks, paint } from "./colours.js";
+import { outlines } from "./outlines.js";
 import { digits, element, tell } from "./words.js";
 
 const BINS = 128;
@@ -61,9 +62,8 @@ export class Picture {
     this.auto = true;
     this.outlines = true;
     this.image = null;
-    this.labels = null;
     this.picture = document.createElement("canvas");
-    this.overlay = document.createElement("canvas");
+    this.borders = null;
     this.build(root, empty);
     sight.pictures.add(this);
     this.size = new ResizeObserver(() => this.draw());
@@ -130,7 +130,7 @@ export class Picture {
 
   /** Nothing, and why. */
   showNothing(why) {
-    this.image = this.labels = null;
+    this.image = this.borders = null;
     tell(this.note, why);
     this.note.hidden = false;
     this.draw();
@@ -144,8 +144,7 @@ export class Picture {
 
   /** Objects over the image, or null. */
   showObjects(labels) {
-    this.labels = labels;
-    if (labels) paintOutlines(this.overlay, labels.pixels, labels.shape.slice(-2));
+    this.borders = labels ? outlines(labels.pixels, labels.shape.slice(-2)) : null;
     this.draw();
   }
 
@@ -185,7 +184,6 @@ export class Picture {
       if (document.activeElement !== field) field.value = String(Number(value.toPrecision(4)));
     }
     paint(this.picture, this.image.pixels, this.image.shape.slice(-2), this.shown, this.scale);
-    if (this.labels) paintOutlines(this.overlay, this.labels.pixels, this.labels.shape.slice(-2));
     this.drawHistogram();
     this.draw();
   }
@@ -285,9 +283,21 @@ export class Picture {
     context.imageSmoothingEnabled = this.perUm * this.image.pixel_um < 2;
     context.imageSmoothingQuality = "high";
     context.drawImage(this.picture, left, top, ...size);
-    if (this.labels && this.outlines) context.drawImage(this.overlay, left, top, ...size);
+    if (this.borders && this.outlines) this.drawBorders(context, left, top);
     this.drawBar(context, width, height);
     this.drawDistance(context);
+  }
+
+  drawBorders(context, left, top) {
+    const perPixel = this.perUm * this.image.pixel_um;
+    context.save();
+    context.translate(left, top);
+    context.scale(perPixel, perPixel);
+    context.strokeStyle = marks().objects;
+    context.lineWidth = 1.75 / perPixel;
+    context.lineCap = "square";
+    context.stroke(this.borders);
+    context.restore();
   }
 
   drawBar(context, width, height) {
