@@ -1,4 +1,4 @@
-"""Learned bursts by pycromanager's `Acquisition`, a simulated world behind the real core: light tells what was shown."""
+"""Learned bursts by pycromanager's `Acquisition`, a simulated world behind the real core: light tells of patterns."""
 
 from __future__ import annotations
 
