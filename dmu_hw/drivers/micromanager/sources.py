@@ -58,12 +58,17 @@ class Headless:
         """All devices unloaded, and pycromanager ready to start another one: its engine is a singleton that stays."""
         if self._core is None:
             return
-        from pycromanager import stop_headless  # noqa: PLC0415 - loaded by now
+        from mmpycorex import launcher  # noqa: PLC0415 - loaded by now
+        from pycromanager import stop_headless  # noqa: PLC0415 - the same
         from pycromanager.acquisition.acq_eng_py.internal.engine import Engine  # noqa: PLC0415 - the same
 
         core, self._core = self._core, None
         try:
             stop_headless()
+        except Exception as error:  # what a device raises that does not let itself be unloaded
+            launcher._PYMMCORES.clear()  # noqa: SLF001 - or it would be taken for one that is open
+            Engine.get_instance().shutdown()
+            raise DeviceError(self._name, f"Micro-Manager does not unload its devices: {error}") from error
         finally:
             if hasattr(Engine, "singleton"):
                 del Engine.singleton

@@ -47,11 +47,12 @@ class Stamps:
         stamp_ms = float(tags[self._tag]) * self._settings.unit_ms
         if self._settings.tells == "arrival":
             stamp_ms -= taken_ms
-        if first:
-            # counted from arming, unless that would be before it, or the frame would not have come yet: then the clock
-            # began at some other time
-            latest_ms = max(self._asked_ms, self._arrived_ms(tags) - taken_ms)
-            self._zero_ms = min(max(self._armed_ms + stamp_ms, self._asked_ms), latest_ms) - stamp_ms
+        if first:  # counted from arming, unless that would be before it
+            self._zero_ms = max(self._armed_ms + stamp_ms, self._asked_ms) - stamp_ms
+        # a frame that would not have come yet tells that the clock began at some other time, or that this program was
+        # kept from looking at its own when it had armed
+        latest_ms = max(self._asked_ms, self._arrived_ms(tags) - taken_ms)
+        self._zero_ms = min(self._zero_ms, latest_ms - stamp_ms)
         return self._zero_ms + stamp_ms
 
     def _chosen(self, tags: Mapping[str, str]) -> str:
