@@ -54,7 +54,8 @@ class SeveralDevicesError(DeviceError):
     """All that failed, each by itself."""
 
     def __init__(self, names: Iterable[str], errors: Iterable[Exception]) -> None:
-        self.errors = tuple(errors)
+        nested = [error.errors if isinstance(error, SeveralDevicesError) else (error,) for error in errors]
+        self.errors: tuple[Exception, ...] = tuple(one for each in nested for one in each)
         super().__init__(", ".join(names), "; ".join(map(str, self.errors)))
 
 

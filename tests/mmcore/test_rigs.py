@@ -69,6 +69,28 @@ def test_all_that_micro_manager_has_not_is_listed_at_once(dmu: Dmu, tmp_path: Pa
     assert "stage: Micro-Manager's 'Z': is a stage, needed is a XY stage" in told(said)
 
 
+def test_all_lines_of_a_configuration_that_a_core_refuses_are_listed_at_once(dmu: Dmu, tmp_path: Path) -> None:
+    """MMCore itself stops at the first. What hangs on a dead hub is not told again."""
+    pytest.importorskip("mm_test_adapters")
+    shutil.copy(ROOT / "devices" / "own-driver.py", tmp_path)
+    shutil.copy(rig("mm-demo"), tmp_path / "mine.yaml")
+    good = (ROOT / "devices" / "mm-demo.cfg").read_text(encoding="utf-8")
+    bad = good.replace("Device,DHub,DemoCamera,DHub", "Device,DHub,Pegasus,Hub")
+    bad = bad.replace("DXYStage", "DWings").replace("PixelType,16bit", "PixelTypo,16bit  # a note")
+    (tmp_path / "mm-demo.cfg").write_text(bad)
+    lines = bad.splitlines()
+    said = dmu("check", tmp_path / "mine.yaml", "--connect", "--json")
+    assert said.status == 1
+    hub, stage = said.told["problems"]
+    assert f"core: mm-demo.cfg:{lines.index('Device,DHub,Pegasus,Hub') + 1}: DHub: " in hub
+    assert "Pegasus" in hub
+    assert f"core: mm-demo.cfg:{lines.index('Device,XY,DemoCamera,DWings') + 1}: XY: " in stage
+    (tmp_path / "mm-demo.cfg").write_text(bad.replace("Device,DHub,Pegasus,Hub", "Device,DHub,DemoCamera,DHub"))
+    said = dmu("check", tmp_path / "mine.yaml", "--connect", "--json")
+    assert [problem.split(": ")[3] for problem in said.told["problems"]] == ["XY", "Camera"]
+    assert "PixelTypo" in said.told["problems"][1]
+
+
 def test_the_demonstration_runs(dmu: Dmu, tmp_path: Path) -> None:
     """With smaller fields, so that it takes a second."""
     pytest.importorskip("mm_test_adapters")

@@ -8,16 +8,18 @@ from __future__ import annotations
 
 import atexit
 from collections.abc import Callable, Hashable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from dmu_hw.drivers.micromanager.config import refusals
 from dmu_hw.drivers.micromanager.handle import Handle
 from dmu_hw.drivers.micromanager.settings import ConnectionSettings
 from dmu_hw.drivers.micromanager.sources import source_of
 from dmu_hw.drivers.micromanager.words import said_by, snake
-from dmu_hw.errors import DeviceError, InputError, Problem
+from dmu_hw.errors import DeviceError, InputError, Problem, SeveralDevicesError
 from dmu_hw.ports import Mount
 
 
@@ -95,7 +97,7 @@ class Connection:
         if self.settings.config is not None:
             if not self.settings.config.is_file():
                 raise DeviceError(self.name, f"there is no file {self.settings.config}")
-            self.ask(self.name, "loadSystemConfiguration", str(self.settings.config))
+            self._load_config(self.settings.config)
         held_mb = int(self.ask(self.name, "getCircularBufferMemoryFootprint"))
         if held_mb != self.settings.buffer_mb:
             self.keep("buffer", "setCircularBufferMemoryFootprint", held_mb)
@@ -104,6 +106,16 @@ class Connection:
         self.ask(self.name, "setAutoShutter", False)  # it would open what somebody has closed, for every sequence
         for label, values in self.settings.properties.items():
             Handle(self, self.name, label).set_all(values)
+
+    def _load_config(self, path: Path) -> None:
+        """All that is wrong with it, where something is."""
+        try:
+            self.ask(self.name, "loadSystemConfiguration", str(path))
+        except DeviceError:
+            found = refusals(self, self.name, path)
+            if not found:
+                raise
+            raise SeveralDevicesError([self.name], found) from None
 
     def ask(self, device: str, call: str, *arguments: Any, of: str = "") -> Any:
         """What the core answers; a failure is an error of that device of ours. `of` is what it is about."""
