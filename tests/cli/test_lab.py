@@ -24,6 +24,7 @@ def test_a_new_lab_holds_the_examples_and_is_sound(dmu: Dmu, tmp_path: Path, mon
     assert "lab is ready; try: dmu run lab/protocols/quickstart.yaml" in said.err.replace("\\", "/")
     assert {path.name for path in lab.iterdir()} == {"devices", "calibration", "protocols"}
     assert {"devices/simulated.yaml", "protocols/quickstart.yaml", "protocols/README.md"} <= names(lab)
+    assert {"devices/mm-demo.cfg", "devices/own-driver.py", "protocols/pycromanager_example.py"} <= names(lab)
     assert not any("__pycache__" in name for name in names(lab))
     yamls = [lab / name for name in names(lab) if name.endswith(".yaml")]
     assert dmu("check", *yamls).status == 0

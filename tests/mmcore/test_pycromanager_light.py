@@ -59,8 +59,9 @@ def taken(pair: Pair, moments: int = 1) -> tuple[Learned, Any, Behind]:
         with Acquisition(str(folder), "data", **learned.hooks) as acquisition:
             for moment in range(moments):
                 acquisition.acquire(learned.events({"time": moment}, x=0.0, y=0.0))
+        assert world.rig.light.is_on()
+        assert world.is_dark, "mirrors are"
         core.setShutterOpen("Laser", False)
-        assert world.is_dark
     return learned, acquisition, world
 
 
