@@ -211,4 +211,7 @@ def _usb(vendor: int, product: int) -> str:
 
 
 def _usable(path: str) -> bool | None:
-    return os.access(path, os.R_OK | os.W_OK) if Path(path).exists() else None
+    """Windows tells only by opening it, and would open COM3 even to see whether it is there."""
+    if os.name == "nt" or not Path(path).exists():
+        return None
+    return os.access(path, os.R_OK | os.W_OK)
