@@ -27,6 +27,7 @@ from dmu_hw.ports import Mount
 _OFF = ("SDO0-0", "SDO1-0")
 _NAME = ".*(TRIGGERSCOPE|ARC_LED).*"
 _STATE = re.compile("TTL: ((?:[0-9]{1,2}=[01],){16})")
+_NOISE = ".*[^ -~].*"
 _RANGES = {"0-5V": 1, "0-10V": 2}
 
 
@@ -95,7 +96,10 @@ class _Scope(Box):
         self._tell(f"SAO{self._dac}-{step}")
 
     def _tell(self, command: str) -> None:
-        self.wire.tell(command, f"!{command}")
+        """What does not begin with ! may still answer the end of a line that came only in part; noise answers none."""
+        reply = self.wire.lines(command, f"!{command}|!ERROR.*|{_NOISE}")[-1]
+        if reply != f"!{command}":
+            raise self.wire.odd(command, reply, (f"!{command}",))
 
 
 class Light(BoxLight):

@@ -8,9 +8,8 @@ from __future__ import annotations
 import abc
 import math
 import time
-from typing import Annotated
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator
 
 from dmu_hw.errors import DeviceError
 from dmu_hw.files import NonNegative
@@ -32,7 +31,6 @@ Distinct = AfterValidator(_to_outputs)
 class BoxPort(Port):
     """A box; it has the port for itself."""
 
-    timeout_ms: Annotated[float, Field(gt=0, le=2000)] = 250.0
     start_ms: NonNegative = 3000.0
     """Opening the port restarts many boards: so long is waited for a first answer."""
 

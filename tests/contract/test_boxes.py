@@ -71,11 +71,13 @@ def device(shared: Laser) -> Laser:
 def both(device: Laser, made: Callable[..., Any]) -> Iterator[tuple[Laser, Any]]:
     """A box, and the light that it gates, opened."""
     light = made(device.dialect, device.port, dac=1)
-    light.open()
-    yield device, light
-    for well in WELL:
-        device.suffer(well)
-    light.close()
+    try:
+        light.open()
+        yield device, light
+    finally:
+        for well in WELL:
+            device.suffer(well)
+        light.close()  # also if it did not open: the port would be held for the tests after this one
 
 
 # ---------------------------------------------------------------- they obey
@@ -242,6 +244,33 @@ def test_the_rest_of_a_command_that_was_cut_lights_nothing(device: Laser, made: 
     assert light.is_on()
     light.close()
     assert [change.lit for change in device.changes()] == [True, False]
+
+
+@posix
+def test_what_answers_the_rest_of_a_line_is_no_answer_to_the_next(made: Callable[..., Any]) -> None:
+    """It comes as late as it likes."""
+    scope, late = TriggerScope(Emitter(io.StringIO())), [b""]
+
+    def answer(raw: bytes) -> bytes:
+        said = b""
+        for command in scope.split(raw)[0]:
+            if command:
+                said += late[0] + scope.reply(command.decode()).encode()
+                late[0] = b""
+            else:
+                late[0] = scope.reply("").encode()
+        return said
+
+    with line(answer) as port:
+        light = made("triggerscope", port)
+        light.open()
+        light.set_power(10.0)
+        light.on()
+        light._wire._doubtful = True
+        light.off()
+        assert late[0] == b""
+        assert not light.is_on()
+        light.close()
 
 
 @posix

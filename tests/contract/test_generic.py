@@ -68,10 +68,12 @@ def both(shared: Laser, made: Callable[..., Light]) -> Iterator[tuple[Laser, Lig
     """A laser as good as new, and the light that speaks with it, opened."""
     shared.log.write_text("")
     light = made(shared.port)
-    light.open()
-    yield shared, light
-    shared.suffer("interlock closed")
-    light.close()
+    try:
+        light.open()
+        yield shared, light
+    finally:
+        shared.suffer("interlock closed")
+        light.close()  # also if it did not open: the port would be held for the tests after this one
 
 
 # ---------------------------------------------------------------- it obeys

@@ -69,11 +69,13 @@ def device(shared: Laser) -> Laser:
 def both(device: Laser, made: Callable[..., LineLight]) -> Iterator[tuple[Laser, LineLight]]:
     """A laser, and the light that speaks with it, opened."""
     light = made(device.dialect, device.port)
-    light.open()
-    yield device, light
-    for well in WELL:
-        device.suffer(well)
-    light.close()
+    try:
+        light.open()
+        yield device, light
+    finally:
+        for well in WELL:
+            device.suffer(well)
+        light.close()  # also if it did not open: the port would be held for the tests after this one
 
 
 # ---------------------------------------------------------------- they obey

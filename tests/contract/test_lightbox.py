@@ -55,12 +55,14 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Laser]:
 def both(shared: Laser, made: Callable[..., Light]) -> Iterator[tuple[Laser, Light]]:
     """A box, and the light that speaks with it, opened."""
     light = made(shared.port)
-    light.open()
-    shared.log.write_text("")
-    yield shared, light
-    for well in ("garble 0", "halve 0", "silence 0", "refuse 0", "interlock closed"):
-        shared.suffer(well)
-    light.close()
+    try:
+        light.open()
+        shared.log.write_text("")
+        yield shared, light
+    finally:
+        for well in ("garble 0", "halve 0", "silence 0", "refuse 0", "interlock closed"):
+            shared.suffer(well)
+        light.close()  # also if it did not open: the port would be held for the tests after this one
 
 
 @posix
