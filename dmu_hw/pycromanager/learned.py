@@ -46,6 +46,9 @@ class Learned:
         """`on_estimate` is given the axes and the image of each burst, live, in a thread of its own. A burst may take
         twice its time and `timeout_ms` more."""
         self._session = _session_of(Path(protocol), None if rig is None else Path(rig), channel)
+        kit = self._session.kit
+        if on_estimate is not None and kit.bundle is None and kit.protocol.inverse is None:
+            raise InputError([Problem(str(protocol), "has no inverse: there will be no images for on_estimate")])
         self._take = self._session.plan.takes["patterns"]
         self._on_estimate = on_estimate
         self._timeout_ms = timeout_ms

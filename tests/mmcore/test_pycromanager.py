@@ -407,6 +407,8 @@ def test_a_protocol_that_is_not_sound_is_refused_before_a_core_starts(make: Make
     lab = make(exposure_ms=-1.0)
     with pytest.raises(InputError, match="exposure_ms"):
         lab.learned()
+    with pytest.raises(InputError, match="has no inverse"):
+        make(inverse=None).learned(on_estimate=print)
     with pytest.raises(InputError, match="no channel 'red'"):
         make().learned(channel="red")
     with pytest.raises(RunError, match="use it as a context"):
