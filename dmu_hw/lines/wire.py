@@ -124,11 +124,13 @@ class Wire:
         return line
 
     def _reply(self, line: serial.Serial, meant: Callable[[bytes], _Said | None]) -> tuple[bytes, _Said | None]:
-        """What comes until it is whole, or until it is too late or too much, and what it means."""
+        """What comes until it is whole, or until it is too late or too much, and what it means. What is there already
+        when it is too late came in time, to a computer that was busy."""
         deadline_s = time.monotonic() + self.timeout_ms / 1e3
-        reply = b""
-        while len(reply) < MOST_BYTES and time.monotonic() < deadline_s:
-            more = line.read(1 if not line.in_waiting else min(line.in_waiting, MOST_BYTES))
+        reply, late = b"", False
+        while len(reply) < MOST_BYTES and not late:
+            late = time.monotonic() >= deadline_s
+            more = line.read(min(MOST_BYTES, max(line.in_waiting, 0 if late else 1)))
             reply += more
             if more and (said := meant(reply)) is not None:
                 return reply, said

@@ -22,7 +22,7 @@ from lines import line
 from dmu_hw import plugin
 from dmu_hw.errors import DeviceError, DeviceTimeout
 from dmu_hw.files import Document
-from dmu_hw.lines import Port
+from dmu_hw.lines import Port, Wire
 from dmu_hw.ports import PORTS, Mount
 from dmu_hw.twins.laser import YAML
 
@@ -198,6 +198,33 @@ def test_a_port_that_takes_nothing_is_told(made: Callable[..., Any], what: str) 
     wire_of(device).close()
     os.close(ours)
     os.close(theirs)
+
+
+class Busy:
+    """A port on a computer that does something else for longer than the time-out while an answer comes."""
+
+    def __init__(self, answer: bytes) -> None:
+        self.left = answer
+        self.slept = False
+
+    @property
+    def in_waiting(self) -> int:
+        return len(self.left) if self.slept else 0
+
+    def read(self, count: int) -> bytes:
+        if not self.slept:
+            time.sleep(2 * TIMEOUT_MS / 1e3)
+            self.slept, count = True, 1
+        found, self.left = self.left[:count], self.left[count:]
+        return found
+
+
+@pytest.mark.parametrize(("answer", "said"), [(b"OK\r\n", b"OK\r\n"), (b"O", None), (b"", None), (b"x" * 5000, None)])
+def test_an_answer_that_is_there_when_nobody_looks_is_one(answer: bytes, said: bytes | None) -> None:
+    wire: Any = Wire("light", "COM99", 9600, TIMEOUT_MS)
+    began_s = time.monotonic()
+    assert wire._reply(Busy(answer), lambda reply: reply if reply.endswith(b"\n") else None)[1] == said
+    assert time.monotonic() - began_s < LATE_S
 
 
 # ---------------------------------------------------------------- random bytes
