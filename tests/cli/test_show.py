@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -82,3 +83,17 @@ def test_what_cannot_be_is_refused(
     said = dmu("show", rig, *given)
     assert said.status == 2
     assert told in said.err
+
+
+def test_the_first_day_names_commands_options_and_files_that_there_are(dmu: Dmu) -> None:
+    root = Path(__file__).parents[2]
+    text = (root / "devices" / "README.md").read_text(encoding="utf-8")
+    calls = re.findall(r"`dmu ([a-z]+)([^`]*)`", text)
+    assert {"devices", "check", "show", "calibrate", "plan", "adapt", "run"} <= {command for command, _ in calls}
+    for command, given in calls:
+        usage = dmu(command, "--help").out
+        assert all(option in usage for option in re.findall(r"--[a-z-]+", given)), (command, given)
+    files = set(re.findall(r"(?:devices|protocols|calibration)/[a-z0-9/_-]+\.(?:yaml|dmu|py)", text))
+    made = {name for name in files if "mine" in name}
+    assert {name for name in files - made if not (root / name).exists()} == set()
+    assert len(files - made) > 5
