@@ -49,6 +49,8 @@ class Keeper:
         self._tries = 0
         self._again_s = 0.0
         """While it refuses to go off: how often it was told, and when it is told again."""
+        self._warned: set[str] = set()
+        """What was said of that, once each: there are many tries a second."""
 
     def serve(self, inbox: queue.SimpleQueue[bytes | None]) -> None:
         """Until None comes; then off, for as long as it takes."""
@@ -157,18 +159,24 @@ class Keeper:
         try:
             self._light.off()
         except Exception as error:  # noqa: BLE001 - what counts is what is read back
-            log.warning("%s: %s", self._name, error)
+            self._warn(error)
         try:
             dark = not self._light.is_on()
         except Exception as error:  # noqa: BLE001 - not confirmed: it will be told again
-            log.warning("%s: %s", self._name, error)
+            self._warn(error)
             dark = False
         if dark:
             self._lit, self._tries = False, 0
+            self._warned.clear()
         else:
             pause_s = _AGAIN_S if self._tries % _ROUND else max(_AGAIN_S, (self._light.watchdog_ms or 0.0) / 500)
             self._again_s = time.monotonic() + pause_s
         return dark
+
+    def _warn(self, error: Exception) -> None:
+        if str(error) not in self._warned:
+            self._warned.add(str(error))
+            log.warning("%s", error if isinstance(error, DeviceError) else f"{self._name}: {error}")
 
     def _put_off_for_good(self) -> None:
         """Nobody is left who could do it: even what is said to be off is told once more."""

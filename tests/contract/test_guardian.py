@@ -14,7 +14,7 @@ import pytest
 from dmu_hw.errors import DeviceError, DeviceTimeout, InputError
 from dmu_hw.guard import Guard
 from dmu_hw.guardian import Charge, GuardedLight
-from dmu_hw.guardian.keeper import SILENCE_S
+from dmu_hw.guardian.keeper import SILENCE_S, Keeper
 from dmu_hw.ports import Mount
 from dmu_hw.rig import Rig, load_rig
 
@@ -209,3 +209,24 @@ def test_whatever_can_block_the_light_does_when_it_does_not_obey(
             guard.off()
         assert box.gate == "low"
         monkeypatch.undo()
+
+
+class Dead:
+    """A light that nobody reaches any more."""
+
+    watchdog_ms = None
+
+    def off(self) -> None:
+        raise DeviceError("light", "COM3 is gone")
+
+    def is_on(self) -> bool:
+        raise DeviceError("light", "COM3 cannot tell")
+
+
+def test_a_light_that_is_out_of_reach_is_told_once_and_tried_often(caplog: pytest.LogCaptureFixture) -> None:
+    dead: Any = Dead()
+    keeper = Keeper(dead, "light", lambda _answer: None)
+    with caplog.at_level(logging.WARNING):
+        assert not any(keeper._put_off() for _ in range(20))
+    assert caplog.messages == ["light: COM3 is gone", "light: COM3 cannot tell"]
+    assert keeper._tries == 20
