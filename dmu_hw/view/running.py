@@ -32,6 +32,7 @@ _MISSING, _DOUBTFUL = 1, 2
 _THUMB_PX = 128
 _TILES_BYTES = 1_000_000
 _LARGEST_TILE_PX, _SMALLEST_TILE_PX = 64, 8
+_AT_LEISURE_S = 0.01
 _RATE_S = 5.0
 """What rates are the mean of."""
 _READ_BACK_S = 0.5
@@ -74,6 +75,7 @@ class Running:
         side = int((_TILES_BYTES / fields) ** 0.5)
         self._tile_px = max(_SMALLEST_TILE_PX, min(_LARGEST_TILE_PX, side))
         self._tiles: dict[str, NDArray[np.float32]] = {}
+        self._tiled_s = 0.0
         self.board.tell("map", {})
         self._put_places()
         for channel, part in plan.parts.items():
@@ -116,7 +118,7 @@ class Running:
     def estimate(self, outcome: Outcome) -> None:
         """What the inverse made of one."""
         shot, estimate, channel = outcome.shot, outcome.estimate, outcome.channel
-        tile = small(estimate.image, self._tile_px)
+        tile = self._tile(estimate.image)
         tiles = self._tiles.get(channel)
         if tiles is None:
             tiles = np.full((self._plan.positions, *tile.shape), np.nan, np.float32)
@@ -288,6 +290,15 @@ class Running:
         }
 
     # ---------------------------------------------------------------- pictures
+
+    def _tile(self, image: Pixels) -> Pixels:
+        """For the map. When images come very fast, some pixels speak for all: nobody is to wait for this."""
+        since_s, self._tiled_s = time.monotonic() - self._tiled_s, time.monotonic()
+        if since_s > _AT_LEISURE_S:
+            return small(image, self._tile_px)
+        step = -(-max(image.shape) // self._tile_px)
+        rows, columns = (max(1, side // step) for side in image.shape)
+        return image[step // 2 :: step, step // 2 :: step][:rows, :columns]
 
     def _map(self) -> Made:
         return {"now": self._now.get("field")}, self._progress.copy()

@@ -1,10 +1,9 @@
-"""A real Chromium. Where there is none these tests are skipped, but not in CI."""
+"""Pages, and runs that nobody waits the end of."""
 
 from __future__ import annotations
 
 import copy
 import os
-import shutil
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -12,7 +11,8 @@ from typing import Any
 
 import pytest
 import yaml
-from playwright.sync_api import Browser, Page, sync_playwright
+from browsers import launched
+from playwright.sync_api import Browser, Page
 
 from dmu_hw.cli.stop import Stopped
 
@@ -36,15 +36,8 @@ REAL_TIME = {"connections.world.realtime": True, "devices.camera.readout_ms": 5.
 
 @pytest.fixture(scope="session")
 def chromium() -> Iterator[Browser]:
-    found = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-    if found is None:
-        if os.environ.get("CI"):
-            pytest.fail("there is no Chromium")
-        pytest.skip("there is no Chromium")
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=found, args=["--no-sandbox"])
+    with launched() as browser:
         yield browser
-        browser.close()
 
 
 @pytest.fixture

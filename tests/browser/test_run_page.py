@@ -75,7 +75,7 @@ def test_a_run_from_its_first_image_to_the_abort(
         expect(page.locator("#frames figure")).to_have_count(4)
         expect(page.locator("#patterns figure")).to_have_count(4)
         numbers = page.locator("#numbers")
-        for what in ("time", "left", "bursts", "saved", "missing", "dose, this field", "light on", "latency"):
+        for what in ("time", "left", "bursts", "saved", "missing", "dose, here", "light on", "latency"):
             expect(numbers.get_by_text(what, exact=True)).to_be_visible()
         expect(page.locator("#calibration")).to_contain_text("nothing measured")
         shoot("run-wide")

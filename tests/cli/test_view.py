@@ -5,13 +5,14 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from viewers import heard, running, say, viewed, wait_for
+from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import ClientConnection
 
 from dmu_hw.cli.stop import Stopped
@@ -183,16 +184,26 @@ def test_an_abort_while_the_camera_hangs(
     assert voice.status in (1, 3)
 
 
-def test_strangers_and_junk_change_nothing(run_yaml: Yaml, tmp_path: Path) -> None:
-    path = run_yaml({"time": {"loops": 10, "interval_s": 0.0}}, SLOW)
+def test_strangers_and_junk_do_a_run_no_harm(run_yaml: Yaml, tmp_path: Path) -> None:
+    """Ten thousand messages, and strangers in between; a polite guest ends it when they have had their say."""
+    path = run_yaml(LONG, SLOW)
+    sent = 0
     with viewed(running(path, tmp_path / "runs")) as (voice, guest):
-        for number in range(300):
-            if not voice.thread.is_alive():
-                break
-            guest.get(f"/?token={number}", Cookie="")
-            guest.get("/../../protocol.yaml", Host="evil.example")
-    assert voice.status == 0
-    assert "80 of 80 frames saved" in voice.lines
+        while sent < 10_000:
+            assert guest.get(f"/?token={sent}", Cookie="")[0] == 403
+            assert guest.get("/../../protocol.yaml", Host="evil.example")[0] == 403
+            with guest.socket() as link, suppress(ConnectionClosed):
+                for _ in range(2000):
+                    link.send(("x" * 50, '{"do": "abort", "now": true}', b"\xff" * 50)[sent % 3])
+                    sent += 1
+        with guest.socket() as link:
+            assert heard(link, "state")["control"] == "running"
+            say(link, do="abort")
+            assert heard(link, "aborted")["dark_ms"] <= DARK_MS
+    assert voice.status == 3
+    (folder,) = (tmp_path / "runs").iterdir()
+    manifest = RunFolder(folder).read_manifest()
+    assert list(manifest["missing_reasons"]) == ["aborted: abort on the page"]
 
 
 def test_without_view_there_is_no_server(dmu: Dmu, run_yaml: Yaml, tmp_path: Path) -> None:

@@ -162,7 +162,7 @@ export class LookPage {
     if (actual) {
       const most = Math.max(0, ...Object.values(actual.dose_mj_cm2 ?? {}));
       run.push(["imaging", duration(actual.time_s)], ["light on", duration(actual.light_on_s)],
-        ["dose, most of a field", `${digits(most)} mJ/cm²`]);
+        ["dose, at most", `${digits(most)} mJ/cm²`]);
     }
     if (run.length) groups.push(["Run", run]);
     if (objects?.mean !== undefined && objects?.mean !== null) groups.push(["Objects", [["per field", digits(objects.mean)]]]);

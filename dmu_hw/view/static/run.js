@@ -246,8 +246,8 @@ export class RunPage {
 
   lightRows(counts, dose) {
     const cap = this.about.cap_mj_cm2;
-    const rows = [["dose, this field", `${digits(dose.here_mj_cm2)} mJ/cm²`],
-      ["dose, most of a field", `${digits(dose.most_mj_cm2)} mJ/cm²`]];
+    const rows = [["dose, here", `${digits(dose.here_mj_cm2)} mJ/cm²`],
+      ["dose, at most", `${digits(dose.most_mj_cm2)} mJ/cm²`]];
     if (cap !== null) rows.push(["allowed", `${digits(cap)} mJ/cm²`, dose.most_mj_cm2 > 0.9 * cap ? "odd" : ""]);
     rows.push(["light on", duration(counts.light_on_ms / 1e3)]);
     return rows;
