@@ -28,7 +28,7 @@ class Logbook:
             from torch.utils.tensorboard import SummaryWriter  # noqa: PLC0415 - an extra
 
             board = SummaryWriter(str(folder / "tensorboard"))
-        return cls(open(folder / "log.jsonl", "a", encoding="utf-8"), board)
+        return cls(open(folder / "log.jsonl", "a", encoding="utf-8", newline="\n"), board)
 
     def __enter__(self) -> Logbook:
         return self

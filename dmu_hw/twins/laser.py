@@ -116,7 +116,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     given = parser.parse_args(arguments)
     if sys.platform == "win32":
         parser.error("there are no pseudo-terminals on Windows")
-    with open(given.log, "a", encoding="utf-8") as log:
+    with open(given.log, "a", encoding="utf-8", newline="\n") as log:
         emitter = Emitter(log, given.watchdog_ms)
         _serve(Laser(emitter, DIALECTS[given.dialect](emitter)))
 

@@ -143,10 +143,14 @@ def texts(tree: ast.AST) -> Iterator[tuple[str, str]]:
             least = {"read_text": 1, "write_text": 2}[name]
             if "encoding" not in given and len(call.args) < least and not _is_own(call):
                 yield source_of(call), "says no encoding"
+            if name == "write_text" and "newline" not in given and not _is_own(call):
+                yield source_of(call), "says no newline"
         if name in ("open", "fdopen", "NamedTemporaryFile", "TextIOWrapper") and not _is_method_of_device(call):
             mode = _mode(call, name)
             if mode is not None and "b" not in mode and "encoding" not in given:
                 yield source_of(call), "is text and says no encoding"
+            if mode is not None and "b" not in mode and set(mode) & set("wax") and "newline" not in given:
+                yield source_of(call), "is text and says no newline"
         if name == "writer" and "csv" in source_of(call.func) and "lineterminator" not in given:
             yield source_of(call), "says no lineterminator: rows would end in other ways"
 
@@ -243,6 +247,8 @@ BAD = {
     "path.open('w')": "says no encoding",
     "path.read_text()": "says no encoding",
     "path.write_text('x')": "says no encoding",
+    "open('x', 'a', encoding='utf-8')": "says no newline",
+    "path.write_text('x', encoding='utf-8')": "says no newline",
     "import multiprocessing": "forks by itself",
     "import select\nselect.select([0], [], [])": "sockets only",
     "import os\nos.open('x', os.O_NONBLOCK)": "is not there on Windows",
@@ -258,6 +264,7 @@ GOOD = (
     "import os\nif hasattr(os, 'nice'):\n    os.nice(5)",
     "import os, signal\nif hasattr(os, 'killpg'):\n    os.killpg(1, signal.SIGKILL)",
     "open('x', encoding='utf-8')",
+    "open('x', 'w', encoding='utf-8', newline='')",
     "open('x', 'rb')",
     "device.open()",
     "path.read_text('utf-8')",
