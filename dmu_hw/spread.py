@@ -49,6 +49,7 @@ class Spread(nn.Module):
         """The one whose weights these are."""
         found = cls(layout)
         found.load_state_dict({key: torch.from_numpy(value.copy()) for key, value in weights.items()})
+        found.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # a quarter less time on a CPU
         return found.eval()
 
     def weights(self) -> Weights:
