@@ -113,8 +113,8 @@ class Connection:
             self.ask(self.name, "loadSystemConfiguration", str(path))
         except DeviceError:
             found = refusals(self, self.name, path)
-            if not found:
-                raise
+            if len(found) < 2:
+                raise  # MMCore has told it
             raise SeveralDevicesError([self.name], found) from None
 
     def ask(self, device: str, call: str, *arguments: Any, of: str = "") -> Any:
