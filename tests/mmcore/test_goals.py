@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -276,12 +277,11 @@ def cycled(pair: Pair, adapters: Path, cycles: int) -> list[list[float]]:
 EXITS = {"closed": 0, "left open": 0, "in a burst": 0, "by an error": 1}
 
 
-def exits(pair: Pair, adapters: Path, count: int) -> None:
-    """In all ways in turn: the status is the program's own, and no crash comes after it."""
-    for number in range(count):
-        way, wanted = list(EXITS.items())[number % len(EXITS)]
+def exits(pair: Pair, adapters: Path, ways: Iterable[str]) -> None:
+    """The status is the program's own, and no crash comes after it."""
+    for way in ways:
         status, _, said = child(pair, adapters, 1, way)
-        assert status == wanted, f"{way}: {status} {said}"
+        assert status == EXITS[way], f"{way}: {status} {said}"
         assert "Fatal" not in said, way
 
 
@@ -290,7 +290,7 @@ def test_opened_and_closed_a_few_times(mm_rig_yaml: Callable[..., Pair], simrig_
 
 
 def test_a_few_programs_end(mm_rig_yaml: Callable[..., Pair], simrig_folder: Path) -> None:
-    exits(mm_rig_yaml(), simrig_folder, len(EXITS))
+    exits(mm_rig_yaml(), simrig_folder, ["in a burst", "by an error"])
 
 
 @pytest.mark.campaign
@@ -311,5 +311,5 @@ def test_opened_and_closed_a_hundred_times(
 def test_thirty_programs_end(
     mm_rig_yaml: Callable[..., Pair], simrig_folder: Path, figure: Callable[..., None]
 ) -> None:
-    exits(mm_rig_yaml(), simrig_folder, 30)
+    exits(mm_rig_yaml(), simrig_folder, itertools.islice(itertools.cycle(EXITS), 30))
     figure("mmcore", "hangs and crashes at 30 exits: closed, left open, in a burst, by an error", "none", "none")
