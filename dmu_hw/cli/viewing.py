@@ -46,6 +46,9 @@ def shown(
         output.audience = running
         try:
             yield running
+        except (Exception, KeyboardInterrupt) as error:
+            running.fail(error)
+            raise
         finally:
             output.audience = None
 

@@ -87,6 +87,11 @@ class Running:
         """What people are told at the terminal."""
         self.board.say(text, "error" if text.startswith("error") else "note")
 
+    def fail(self, error: BaseException) -> None:
+        """It ends before its time."""
+        why = f"stopped by {error}" if isinstance(error, KeyboardInterrupt) else str(error) or type(error).__name__
+        self.board.tell("failed", {"why": why})
+
     def stage(self, what: str, done: int = 0, total: int = 0) -> None:
         """What goes on now, and how far it is."""
         if what != self._stage:

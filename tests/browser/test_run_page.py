@@ -219,3 +219,13 @@ def test_objects_spread_and_doubt(
         page.keyboard.press("u")
         page.wait_for_timeout(300)
         page.locator("#abort").click()
+
+
+def test_a_run_that_fails_says_so(page: Page, run_yaml: Yaml, tmp_path: Path) -> None:
+    faults = {"connections.world.faults": [{"kind": "camera_death", "at": 12}]}
+    with viewed(running(run_yaml(rig=faults), tmp_path / "runs")) as (voice, _):
+        page.goto(voice.url)
+        expect(page.locator("#stage")).to_have_text("failed")
+        expect(page.locator("#banner")).to_contain_text("camera")
+        expect(page.locator("#light")).to_have_text("○ no light")
+    assert voice.status == 1

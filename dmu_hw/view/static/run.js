@@ -182,7 +182,9 @@ export class RunPage {
   changed(open, ended) {
     this.ended = ended;
     this.open = open;
-    if (ended) this.banner("The run has ended. Its folder holds everything: dmu view RUN shows it.", false);
+    const failed = this.posts.get("failed");
+    if (ended && failed) this.banner(`The run ended before its time: ${failed.why}. What was taken is kept.`, true);
+    else if (ended) this.banner("The run has ended. Its folder holds everything: dmu view RUN shows it.", false);
     else if (open) this.banner("", false);
     else if (this.wasOpen) this.banner("No connection to the program: what is shown is old. Trying again …", true);
     this.wasOpen ||= open;
@@ -193,7 +195,7 @@ export class RunPage {
     const { state } = this;
     const stale = !this.open || performance.now() - this.heardMs > STALE_MS;
     document.body.classList.toggle("stale", stale && !this.ended);
-    tell(byId("stage"), this.ended ? "ended" : !state ? "waiting" : state.control === "running" ? state.stage : state.control);
+    tell(byId("stage"), this.ended ? (this.posts.has("failed") ? "failed" : "ended") : !state ? "waiting" : state.control === "running" ? state.stage : state.control);
     byId("stage").dataset.control = state?.control ?? "";
     this.tellLight(stale);
     if (!state) return;
