@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import socket
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,6 +16,9 @@ from dmu_hw.errors import DeviceError
 
 _BRIDGE_MS = 2000
 _PORT = 4827
+_LAST_LINES_S = 0.05
+"""A camera says that its sequence has ended while its thread is still on its last lines. DemoCamera, when it is unloaded
+just then, takes the process with it."""
 _OWN_METHODS = ("get_tagged_image", "pop_next_tagged_image")
 """What pycromanager puts into a core that it starts."""
 
@@ -63,6 +67,7 @@ class Headless:
         from pycromanager.acquisition.acq_eng_py.internal.engine import Engine  # noqa: PLC0415 - the same
 
         core, self._core = self._core, None
+        time.sleep(_LAST_LINES_S)
         try:
             stop_headless()
         except Exception as error:  # what a device raises that does not let itself be unloaded
