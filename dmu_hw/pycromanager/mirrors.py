@@ -35,6 +35,8 @@ class Mirrors:
             what = "steps with the camera, but pycromanager snaps a burst of one frame: say stepping: software"
             raise DeviceError("dmd", what)
         dmd, period_ms = self._rig.dmd, self._take.period_ms if self._stepping == "dmd" else None
+        if self._stepping == "camera" and dmd.reads_back:
+            order = (*order, order[0])  # not reached if a trigger is lost on the way, which then can be told
         if self.step_by_themselves and isinstance(dmd, Preparing):
             dmd.prepare(order, period_ms)
         self._order = order

@@ -19,9 +19,10 @@ import yaml
 from simworld import SimRig
 
 from dmu_hw.data import Estimate
-from dmu_hw.errors import InputError, RunError
+from dmu_hw.errors import DeviceError, InputError, RunError
 from dmu_hw.pycromanager import Learned
 from dmu_hw.pycromanager.live import Live
+from dmu_hw.pycromanager.mirrors import Mirrors
 
 pytest.importorskip("pycromanager")
 from pycromanager import Acquisition, Core
@@ -455,6 +456,39 @@ def test_images_that_come_too_fast_are_left_out_and_counted() -> None:
     assert all(moment == estimate for moment, estimate in done)
 
 
+class Mimic:
+    """Mirrors that can tell what they have shown, and lose a trigger of the camera's if they are asked to."""
+
+    reads_back, settle_ms = True, 0.0
+
+    def __init__(self, lost: int) -> None:
+        self.lost = lost
+        self.order: tuple[int, ...] = ()
+
+    def start(self, order: Any, _period_ms: float | None) -> None:
+        self.order = tuple(order)
+
+    def stop(self) -> None:
+        """Nothing to do."""
+
+    def shown(self) -> tuple[int, ...]:
+        return self.order[: 5 - self.lost]
+
+
+@pytest.mark.parametrize("lost", [0, 1])
+def test_a_lost_trigger_is_told_by_mirrors_that_can(make: Make, lost: int) -> None:
+    learned = make("camera").learned()
+    rig, take = learned._session.rig, learned._take
+    rig._parts["dmd"] = Mimic(lost)  # type: ignore[assignment]
+    mirrors = Mirrors(rig, take)
+    mirrors.begin(range(4))
+    if not lost:
+        mirrors.end()
+        return
+    with pytest.raises(DeviceError, match=r"showed 4 patterns, \[0, 1, 2, 3\], instead of \[0, 1, 2, 3, 0\]"):
+        mirrors.end()
+
+
 # ---------------------------------------------------------------- in a process of its own
 
 SCRIPT = """
@@ -463,6 +497,7 @@ from pathlib import Path
 from pycromanager import Acquisition
 from dmu_hw.pycromanager import Learned
 from dmu_hw.pycromanager.live import Live
+from dmu_hw.pycromanager.mirrors import Mirrors
 
 with Learned("run.yaml", rig="mm.yaml") as learned:
     assert "torch" not in sys.modules, "only the inverse needs it"

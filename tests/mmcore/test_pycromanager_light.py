@@ -74,7 +74,9 @@ def test_the_same_mirrors_and_the_same_frames_as_in_a_run(
     pairs: Pairs, dmu: Callable[..., Any], tmp_path: Path, stepping: str
 ) -> None:
     pair = pairs(stepping=stepping)
-    run = Path(dmu("run", tmp_path / "run.yaml", "--out", tmp_path / "runs", "--json").told["run"])
+    said = dmu("run", tmp_path / "run.yaml", "--out", tmp_path / "runs", "--json")
+    assert said.status == 0, said.err
+    run = Path(said.told["run"])
     wanted = Store(run / "frames.ome.zarr").burst(0, 0, 0)
     learned, acquisition, _ = taken(pair)
     learned.check(acquisition)
