@@ -299,9 +299,10 @@ def killed_and_resumed(adapters: Path, pair: Pair, protocol: Path, out: Path, ch
     many bursts were sealed when it was killed."""
     command = program(adapters, pair, "run", protocol, "--rig", pair.mm, "--out", out)
     wanted = chance.randint(1, 20)
-    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) as child:
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as child:
         while sum(journal.read_bytes().count(b'"taken"') for journal in out.glob("*/journal.jsonl")) < wanted:
-            assert child.poll() is None, child.stderr and child.stderr.read()
+            if child.poll() is not None:
+                pytest.fail(f"it ended by itself: {child.communicate()[1][-2000:]}")
             time.sleep(0.001)
         child.kill()
     (path,) = out.iterdir()
@@ -326,6 +327,7 @@ def long_protocol(tmp_path: Path) -> Path:
         "patterns": {"set": "hadamard", "count": 4, "camera_pixel": 4},
         "light": {"power_mw": 1.0},
         "exposure_ms": 2.0,
+        "frame_timeout_ms": 5000.0,
         "time": {"loops": 25},
         "proof": {"marker": "never"},
     }
