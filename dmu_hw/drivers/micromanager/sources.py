@@ -17,7 +17,7 @@ from dmu_hw.errors import DeviceError
 _BRIDGE_MS = 2000
 _PORT = 4827
 _LAST_LINES_S = 0.05
-"""A camera says that its sequence has ended while its thread is still on its last lines. DemoCamera, when it is unloaded
+"""A camera says that its sequence has ended while its thread is on its last lines. DemoCamera, when it is unloaded
 just then, takes the process with it."""
 _OWN_METHODS = ("get_tagged_image", "pop_next_tagged_image")
 """What pycromanager puts into a core that it starts."""
