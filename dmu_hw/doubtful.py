@@ -102,6 +102,16 @@ class Doubtful(Store):
                 why = tuple(word for bit, word in enumerate(words) if int(reasons[at]) >> bit & 1)
                 yield Burst((field, *at), float(residuals[at]), float(scores[at]), why)
 
+    def said(self, place: tuple[int, int, int], channel: int) -> Burst | None:
+        """Of one image; None if nobody judged it."""
+        field, time, plane = place
+        at = (time, channel, plane)
+        score, residual = (float(cast("Any", self._of(field, name)[at])) for name in ("doubt", "residual"))
+        if not math.isfinite(score):
+            return None
+        reasons = int(cast("Any", self._of(field, "reasons")[at]))
+        return Burst(place, residual, score, tuple(w for bit, w in enumerate(self.words) if reasons >> bit & 1))
+
     def told(self, channel: int = 0) -> dict[str, Any]:
         """For manifests and programs: how many images of a channel are doubted, why, and which."""
         bursts = list(self.bursts(channel))

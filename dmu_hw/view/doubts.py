@@ -73,6 +73,8 @@ def _map(plan: Plan, bursts: Sequence[Burst]) -> Html:
     doubted: dict[int, bool] = {}
     for burst in bursts:
         doubted[burst.place[0]] = doubted.get(burst.place[0], False) or bool(burst.reasons)
+    from matplotlib.ticker import LogLocator, NullFormatter  # noqa: PLC0415 - heavy
+
     figure, (stage, course) = grid_of(9.0, 3.2, 1, 2)
     for bad, marker, colour, label in ((False, "o", BLUE, "believed"), (True, "X", _BAD, "doubted")):
         some = [plan.shots.places[field] for field, found in doubted.items() if found == bad]
@@ -88,6 +90,9 @@ def _map(plan: Plan, bursts: Sequence[Burst]) -> Html:
     stage.set_ylabel("y / µm")
     course.axhline(1, color=TEXT, linewidth=1.0, linestyle="--")
     course.set_yscale("log")
+    course.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+    course.yaxis.set_major_formatter("{x:g}")
+    course.yaxis.set_minor_formatter(NullFormatter())
     course.set_xlabel("image")
     course.set_ylabel("score; 1 is the limit")
     course.legend(frameon=False, labelcolor=TEXT, loc="best")

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from dmu_hw.data import BoolArray, Float32Array, PatternStack
+from dmu_hw.doubtful import Burst
 from dmu_hw.plan import Plan, Shot
 from dmu_hw.view.amounts import decibels, digits, duration, plural
 from dmu_hw.view.page import Html, Section, pairs, paragraph, tag
@@ -162,6 +164,8 @@ class _Gallery:
             whose = f"dose in {shot.channel}" if shot.channel else "dose of the field"
             rows.append((whose, f"{digits(self.dose_mj_cm2[shot.position])} mJ/cm²"))
         rows += [(_COUNTED[name], f"{count:,}") for name, count in sample.counts.items()]
+        if sample.judged is not None:
+            rows += _doubts(sample.judged)
         rows.append(("stores", f"*.ome.zarr/{shot.position}"))
         return tag("div", pairs(rows), class_="card")
 
@@ -212,6 +216,15 @@ class _Gallery:
     @property
     def _width_um(self) -> float:
         return self.sampler.crop.shape[1] * self.plan.optics.object_pixel_um
+
+
+def _doubts(judged: Burst) -> Iterator[tuple[str, str]]:
+    """How far an image is to be believed."""
+    if math.isfinite(judged.residual):
+        yield "residual", digits(judged.residual)
+    yield "doubt, 1 is the limit", digits(judged.score)
+    if judged.reasons:
+        yield "not to be believed", "; ".join(judged.reasons)
 
 
 def _measured(sample: Sample, name: str) -> str | None:

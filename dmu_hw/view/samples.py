@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dmu_hw.data import Float32Array, Int32Array
-from dmu_hw.doubtful import Doubtful
+from dmu_hw.doubtful import Burst, Doubtful
 from dmu_hw.loops import Role, Stop
 from dmu_hw.metrics import psnr_db
 from dmu_hw.omezarr import Labels, Store
@@ -42,6 +42,8 @@ class Sample:
     """The objects in `reconstruction` and `truth`, of a run that segments."""
     counts: dict[str, int]
     """How many they are in the whole field."""
+    judged: Burst | None = None
+    """Whether the reconstruction is to be believed, where its bundle tells."""
     overview: Float32Array | None = None
     """The whole field, coarsely, where the images show only its middle."""
 
@@ -110,6 +112,8 @@ class Sampler:
         self._images = {name: store for name, store in stores.items() if store.has(channel)}
         self._channel = {name: store.channel(channel) for name, store in self._images.items()}
         self._labels = {name: Labels(store.path) for name, store in self._images.items() if store.labelled}
+        made = self._images.get("reconstruction")
+        self._doubtful = Doubtful(made.path) if made is not None and Doubtful.there(made) else None
         self._calibrated = {
             role: Calibrated(window_of(plan, role), self._side(role)) for role in _REFERENCES if role in plan.takes
         }
@@ -139,15 +143,16 @@ class Sampler:
             judged,
             {name: labels[self.crop.part].copy() for name, labels in objects.items()},
             {name: int(np.count_nonzero(np.unique(labels))) for name, labels in objects.items()},
+            self._judged(place),
             self._overview(images),
         )
 
     def _spread(self, place: tuple[int, int, int]) -> Float32Array | None:
         """How far pixels of the reconstruction may be off, where that was kept."""
-        store = self._images.get("reconstruction")
-        if store is None or not Doubtful.there(store):
-            return None
-        return Doubtful(store.path).spreads(place, self._channel["reconstruction"])
+        return None if self._doubtful is None else self._doubtful.spreads(place, self._channel["reconstruction"])
+
+    def _judged(self, place: tuple[int, int, int]) -> Burst | None:
+        return None if self._doubtful is None else self._doubtful.said(place, self._channel["reconstruction"])
 
     @property
     def segments(self) -> bool:

@@ -88,6 +88,7 @@ def test_runs_keep_it(dmu: Dmu, taught: Path, run_yaml: Callable[..., Path], tmp
     page = (run / "report.html").read_text(encoding="utf-8")
     assert doubted[0].reasons[0] in page
     assert "not to be believed" in page
+    assert doubtful.said((0, 0, 0), 0) == bursts[0]
 
     said = dmu("run", run_yaml(changes | {"keep_spread": False}), "--out", tmp_path / "runs", "--json")
     assert said.status == 0, said.err
