@@ -17,7 +17,12 @@ from dmu_hw import __version__
 from dmu_hw.cli.main import app
 
 Dmu = Callable[..., Any]
-COMMANDS = tuple(command.callback.__name__ for command in app.registered_commands if command.callback is not None)
+COMMANDS = tuple(
+    command.callback.__name__
+    for group in app.registered_groups
+    for command in group.typer_instance.registered_commands
+    if command.callback is not None
+)
 QUICKSTART = Path(__file__).parents[2] / "protocols" / "quickstart.yaml"
 
 

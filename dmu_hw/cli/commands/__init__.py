@@ -1,0 +1,1 @@
+"""Every command and its options. What a command does is loaded when it is called."""
