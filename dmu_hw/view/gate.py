@@ -13,9 +13,10 @@ from collections.abc import Mapping
 from http.cookies import CookieError, SimpleCookie
 
 _LOOPBACK = re.compile(r"(localhost|127\.0\.0\.1|\[::1\])(:\d{1,5})?", re.IGNORECASE)
-HEADERS = {
+_HEADERS = {
+    # some browsers do not count sockets among what 'self' is
     "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob:; "
-    "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+    "connect-src 'self' ws://{host}; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
     "Cache-Control": "no-store",
     "Cross-Origin-Opener-Policy": "same-origin",
     "Cross-Origin-Resource-Policy": "same-origin",
@@ -23,6 +24,12 @@ HEADERS = {
     "X-Content-Type-Options": "nosniff",
 }
 """Of every answer: nothing is loaded from anywhere else, nothing is kept, and nobody frames the page."""
+
+
+def told_browsers(host: str) -> dict[str, str]:
+    """The headers of an answer to who came by that name."""
+    known = host if _LOOPBACK.fullmatch(host) else "127.0.0.1"
+    return {name: value.replace("{host}", known) for name, value in _HEADERS.items()}
 
 
 class Gate:

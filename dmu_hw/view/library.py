@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from dmu_hw.doubtful import Doubtful
 from dmu_hw.errors import DmuError, InputError, Problem, RunError
 from dmu_hw.omezarr import Image, Labels, Store
 from dmu_hw.runfolder import RunFolder
@@ -33,6 +35,7 @@ class Library:
         if not self._stores:
             what = "holds no images yet: it was cut, or goes on; watch a run by dmu run --view"
             raise InputError([Problem(str(run.path), what)])
+        self._doubtful = {name: Doubtful(store.path) for name, store in self._stores.items() if Doubtful.there(store)}
         self._images: dict[tuple[str, int], Image] = {}
 
     def about(self) -> dict[str, Any]:
@@ -69,6 +72,9 @@ class Library:
         try:
             if wanted.get("labels") == "1":
                 return self._labels(name, facts, (field, time, z))
+            if wanted.get("spread") == "1":
+                return self._spread(name, facts, (field, time, z), channel)
+            facts |= self._doubts(name, (field, time, z), channel)
             exposed_ms = float(np.asarray(store.times(field)[time, channel, z]))
             pixels = np.asarray(store.array(field)[time, channel, z])
             # a truth was never exposed, and what is missing is black or no number at all
@@ -89,6 +95,22 @@ class Library:
         count = int(np.asarray(labels.counts(field)[time, z]))
         pixels = labels.burst(field, time, z)[0]
         return packed({**facts, "count": count if count >= 0 else None}, pixels.astype(np.uint16))
+
+    def _spread(self, name: str, facts: dict[str, Any], place: tuple[int, int, int], channel: int) -> bytes:
+        doubtful = self._doubtful.get(name)
+        found = None if doubtful is None else doubtful.spreads(place, channel)
+        if found is None:
+            raise InputError([Problem(name, "does not know how far this image may be off")])
+        return packed(facts, found)
+
+    def _doubts(self, name: str, place: tuple[int, int, int], channel: int) -> dict[str, Any]:
+        """Whether an image is to be believed, where somebody judged it."""
+        doubtful = self._doubtful.get(name)
+        said = None if doubtful is None else doubtful.said(place, channel)
+        if said is None:
+            return {}
+        residual = said.residual if math.isfinite(said.residual) else None
+        return {"doubt": ", ".join(said.reasons), "residual": residual, "score": said.score}
 
     def _image(self, name: str, field: int) -> Image:
         if (name, field) not in self._images:
@@ -115,7 +137,7 @@ class Library:
             "time_step_s": image.time_step_s,
             "z_step_um": image.z_step_um,
             "labelled": image.labelled,
-            "display": image.display,
+            "spread": name in self._doubtful and self._doubtful[name].spread,
             "size": channels,
             "facts": {key: value for key, value in store.facts.items() if isinstance(value, str)},
         }

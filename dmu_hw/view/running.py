@@ -65,7 +65,6 @@ class Running:
         self._stage, self._stage_done, self._stage_total, self._stage_s = "preparing", 0, 0, time.monotonic()
         self._now: dict[str, Any] = {}
         self._paces: deque[tuple[float, int, int]] = deque(maxlen=500)
-        self._bytes_taken = 0
         self._lights: dict[str, bool | None] = dict.fromkeys(rig.lights)
         self._lights_s = -_READ_BACK_S
         self._aborting = threading.Lock()
@@ -111,7 +110,6 @@ class Running:
     def burst(self, shot: Shot, burst: Burst) -> None:
         """One was taken; its frames are not copied, nobody writes into them."""
         taken = sum(frame.pixels.nbytes for frame in burst.frames)
-        self._bytes_taken += taken
         self._paces.append((time.monotonic(), len(burst.frames), taken))
         self._now = self._place(shot)
         self._progress[0, shot.position] += 1
@@ -144,7 +142,7 @@ class Running:
             self.board.put(f"labels/{channel}", lambda: (facts, labels.astype(np.uint16)), every_s=0.1)
         if (spread := estimate.spread) is not None:
             self.board.put(f"spread/{channel}", lambda: _shown(spread, facts), every_s=0.2)
-        self.board.put(f"tiles/{channel}", lambda: _atlas(tiles), every_s=0.5)
+        self.board.put(f"tiles/{channel}", lambda: _atlas(tiles), every_s=0.5 + self._plan.positions / 1000)
 
     # ---------------------------------------------------------------- a site
 

@@ -17,7 +17,7 @@ from typing import Any, Protocol
 import uvicorn
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
-from starlette.requests import Request
+from starlette.requests import HTTPConnection, Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route, WebSocketRoute
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -25,7 +25,7 @@ from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
 
 from dmu_hw.errors import DmuError, InputError, Problem
 from dmu_hw.view.board import Board, Seen
-from dmu_hw.view.gate import HEADERS, Gate
+from dmu_hw.view.gate import Gate, told_browsers
 from dmu_hw.view.wire import Lamp, Word, order_of
 
 _LOOK_S = 0.03
@@ -236,7 +236,7 @@ class _Gated:
                 message = {**message, "headers": [*message.get("headers", []), *told]}
             await send(message)
 
-        headers = dict(HEADERS)
+        headers = told_browsers(_headers(HTTPConnection(scope)).get("host", ""))
         if scope["type"] == "http":
             request = Request(scope)
             token = request.query_params.get("token")
@@ -254,7 +254,7 @@ class _Gated:
                 await self.app(scope, receive, send_on)
 
 
-def _headers(request: Request | WebSocket) -> dict[str, str]:
+def _headers(request: HTTPConnection) -> dict[str, str]:
     """One value each; of a Host or an Origin that is said twice, both, which no rule lets through."""
     found: dict[str, str] = {}
     for name, value in request.headers.items():

@@ -17,6 +17,7 @@ export class LookPage {
     this.place = { field: 0, time: 0, z: 0 };
     this.sight = new Sight();
     this.panes = [];
+    this.spread = false;
     this.build();
   }
 
@@ -37,6 +38,9 @@ export class LookPage {
     onKeys([",", "."], "the time before, and the next", (event) => this.step("time", event.key === "." ? 1 : -1), ", .");
     onKeys(["PageUp", "PageDown"], "the plane before, and the next", (event) => this.step("z", event.key === "PageDown" ? 1 : -1), "PgUp PgDn");
     pictureKeys(() => this.panes[0].picture, this.sight);
+    if (Object.values(about.stores).some((store) => store.spread)) {
+      onKey("u", "how far each pixel may be off", () => { this.spread = !this.spread; this.go({}); });
+    }
     this.buildMap();
     this.tellFacts();
     const names = Object.keys(about.stores);
@@ -227,14 +231,18 @@ class Pane {
     const bound = (index, size) => String(Math.min(index, size - 1));
     const wanted = { store: this.store, channel: this.channel, field: bound(field, about.fields), time: bound(time, about.times), z: bound(z, about.planes) };
     try {
-      const image = await fetchImage(wanted, signal);
+      const spread = this.page.spread && about.spread;
+      const image = await fetchImage(spread ? { ...wanted, spread: 1 } : wanted, signal);
       if (image.missing) { this.picture.showNothing("Missing: frames of this burst were not saved"); return; }
       this.picture.show(image);
+      this.picture.doubt(image.doubt);
       this.picture.canvas.dataset.field = String(field);
       this.picture.canvas.ariaLabel = `${this.store} of ${image.name}`;
       const objects = about.labelled ? await fetchImage({ ...wanted, labels: 1 }, signal) : null;
       this.picture.showObjects(objects);
       if (objects?.count !== undefined && objects?.count !== null) tell(this.told, `${whole(objects.count)} objects`);
+      else if (spread) tell(this.told, "standard deviation");
+      else if (typeof image.residual === "number") tell(this.told, `residual ${digits(image.residual)}`);
     } catch (error) {
       if (error.name !== "AbortError") this.picture.showNothing(error.message);
     }
