@@ -23,7 +23,7 @@ from dmu_hw.drivers.micromanager import Camera, Connection, lend
 from dmu_hw.errors import DeviceError, DeviceTimeout
 from dmu_hw.files import Document, validate
 from dmu_hw.physics.optics import Optics
-from dmu_hw.ports import CameraMode, Mount, Roi
+from dmu_hw.ports import CameraMode, MachineClock, Mount, Roi
 from dmu_hw.rig import Rig, load_rig
 
 DEMO = Path(mm_test_adapters.device_adapter_path()) / "MMConfig_demo.cfg"
@@ -100,13 +100,13 @@ def burst(rig: Rig, count: int) -> list[tuple[int, float]]:
 def test_frames_come_with_numbers_and_times(demo: Rig) -> None:
     demo.camera.configure(MODE)
     for _ in range(3):
-        armed_ms = time.monotonic() * 1e3
+        armed_ms = MachineClock().now_ms()
         found = burst(demo, 5)
         assert [number for number, _ in found] == list(range(5))
         times = [time_ms for _, time_ms in found]
         assert times == sorted(times)
         assert armed_ms <= times[0]
-        assert times[-1] + MODE.exposure_ms <= time.monotonic() * 1e3
+        assert times[-1] + MODE.exposure_ms <= MachineClock().now_ms()
 
 
 @pytest.mark.parametrize("binning", [1, 2, 4])

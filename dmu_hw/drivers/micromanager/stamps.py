@@ -18,8 +18,8 @@ RECEIVED: Final = "TimeReceivedByCore"
 
 
 class Stamps:
-    """Of one sequence. The tag and the zero of its clock are those of the first frame: intervals stay as they were
-    told."""
+    """Of one sequence. The tag and the zero of its clock are those of the first frame, and intervals are as they were
+    told, as long as no frame would have come before it was taken."""
 
     def __init__(self, settings: StampSettings, asked_ms: float, armed_ms: float) -> None:
         """It was armed at some moment between these two."""
