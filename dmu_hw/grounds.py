@@ -106,6 +106,7 @@ class Grounds:
             signal = (sensor.to_photons(adu) - self.camera.dark) / self.camera.one
             yield signal, self.imaged(signal)
 
+    @torch.no_grad()
     def imaged(self, signal: Tensor) -> Tensor:
         """What a run shows of it."""
         image: Tensor = self.model(signal.to(self.device)).cpu().float()

@@ -6,7 +6,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +39,8 @@ class Case:
     """The weightiest one that is to be given; empty: none at all."""
     told: bool = True
     """Whether what comes of it is to be this; else it is only measured."""
+    protocol: str = "quickstart"
+    """Whose bundle images."""
 
 
 def nuclei(seed: int) -> dict[str, Any]:
@@ -83,8 +85,8 @@ def _imaged(dmu: Dmu, tmp_path: Path) -> Callable[[Case, int], dict[str, Any]]:
         for part, values in case.truth.items():
             world["truth"].setdefault(part, {}).update(values)
         world |= case.world
-        protocol = yaml.safe_load((ROOT / "protocols" / "quickstart.yaml").read_text())
-        bundle = ROOT / "protocols" / "bundles" / "nuclei.dmu"
+        protocol = yaml.safe_load((ROOT / "protocols" / f"{case.protocol}.yaml").read_text())
+        bundle = ROOT / "protocols" / protocol["patterns"]["bundle"]
         grid = {"rows": side, "columns": side, "overlap": 0.0}
         protocol |= {"rig": "rig.yaml", "patterns": {"bundle": str(bundle)}, "references": {}, "grid": grid}
         for name, content in (("rig", rig), ("run", protocol)):
@@ -126,6 +128,23 @@ def test_many_fields(imaged: Callable[[Case, int], dict[str, Any]], figure: Call
             assert part >= 0.95, case.name
 
 
+@pytest.mark.campaign
+def test_many_fields_that_are_segmented(
+    imaged: Callable[[Case, int], dict[str, Any]], figure: Callable[..., None]
+) -> None:
+    """There is no image of the specimen to be explained: only frames are judged."""
+    good = imaged(replace(GOOD[0], protocol="count-nuclei"), 9)["doubts"]
+    figure("doubt", f"segmented: {GOOD[0].name}", f"{good['doubted']} of {good['judged']} doubted", "2 %")
+    assert good["doubted"] <= 0.02 * good["judged"]
+    for case in BAD:
+        told = case.name != BAD[-1].name  # objects are found where they are not, and frames tell it of some fields only
+        doubts = imaged(replace(case, protocol="count-nuclei"), 6)["doubts"]
+        value = f"{doubts['doubted']} of {doubts['judged']} doubted"
+        figure("doubt", f"segmented: {case.name}", value, "95 % at least" if told else "")
+        if told:
+            assert doubts["doubted"] >= 0.95 * doubts["judged"], case.name
+
+
 @pytest.mark.skipif("DMU_DATA" not in os.environ, reason="DMU_DATA names no folder of images")
 @pytest.mark.campaign
 def test_real_nuclei(imaged: Callable[[Case, int], dict[str, Any]], figure: Callable[..., None]) -> None:
@@ -133,6 +152,7 @@ def test_real_nuclei(imaged: Callable[[Case, int], dict[str, Any]], figure: Call
     images = {"kind": "images", "path": str(Path(os.environ["DMU_DATA"]) / "nuclei" / "images"), "pixel_um": 0.65}
     told = imaged(Case("real nuclei", {"specimen": images}), 6)
     doubts = told["doubts"]
-    value = f"{doubts['doubted']} of {doubts['judged']} doubted; {told['metrics'][PSNR]:.1f} dB"
+    why = ", ".join(f"{count} {reason}" for reason, count in doubts["reasons"].items())
+    value = f"{doubts['doubted']} of {doubts['judged']} doubted ({why}); {told['metrics'][PSNR]:.1f} dB"
     figure("doubt", "real nuclei, by a bundle of synthetic ones", value)
     assert doubts["judged"] == 36
