@@ -38,6 +38,8 @@ _STANDS_OUT = 5.0
 _DARKEST, _BRIGHTEST = 0.1, 0.995
 _BACKGROUND = 1.5
 """How much more than the darkest light there may be that no pattern shapes, in that."""
+_MODEL, _EVEN = 0.02, 0.05
+"""Error of the signal, as a part of it; and by how much any frame may be brighter or darker than its pattern."""
 _PIXELS = 2
 """Least number of pixels of one brightness, for each pattern."""
 _BLOCKS = 4
@@ -75,7 +77,7 @@ def mistakes(
     count = len(patterns)
     if not 1 < count <= MOST_PATTERNS or stack.layout.phases != (1, 1):
         return None
-    seen = _Seen.of(light.astype(np.float64), shape, readings)
+    seen = _Seen.of(light.astype(np.float64), stack.masks[patterns].mean(axis=(1, 2)), shape, readings)
     if seen is None:
         return None
     kernels = _kernels(stack)[:, patterns][:, :, patterns]
@@ -85,7 +87,7 @@ def mistakes(
     precision: Array = np.asarray(np.linalg.inv(_sum(weights, kernels, seen)))
     return Mistakes(
         *_swapped(seen, precision),
-        _repeated(kernels, weights, most, seen, precision),
+        _repeated(kernels, weights, seen, precision),
         _dark(kernels, most, seen, precision),
         _other(seen, precision),
     )
@@ -107,7 +109,8 @@ class _Seen:
     background: float
 
     @classmethod
-    def of(cls, light: Array, shape: tuple[int, int], readings: Readings) -> _Seen | None:
+    def of(cls, light: Array, part: Array, shape: tuple[int, int], readings: Readings) -> _Seen | None:
+        """`part` is that of the mirrors which each pattern has on."""
         mean = light.mean(axis=0)
         background, brightest = (float(value) for value in np.quantile(mean, (_DARKEST, _BRIGHTEST)))
         over = mean - background
@@ -120,14 +123,22 @@ class _Seen:
         if not enough:
             return None
         places = [[np.flatnonzero((level == number) & (block == b)) for b in range(_BLOCKS**2)] for number in enough]
-        parts = [[light[:, at] - background for at in each] for each in places]
-        lit = np.array([max(0.0, float(mean[level == number].mean())) for number in enough])
+        lit = np.array([float(over[level == number].mean()) for number in enough])
+        signal = (light - background) / _brighter(light - background, over, part)[:, None]
+        parts = [[signal[:, at] for at in each] for each in places]
         return cls(
             np.array([[part @ part.T for part in each] for each in parts]),
             np.array([[float(len(at)) for at in each] for each in places]),
-            readings.gain_adu_per_e * lit + readings.read_variance,
+            readings.gain_adu_per_e * np.maximum(lit + background, 0) + readings.read_variance + (_MODEL * lit) ** 2,
             max(background, 1.0),
         )
+
+
+def _brighter(signal: Array, over: Array, part: Array) -> Array:
+    """By how much each frame is brighter than its pattern is, as far as the model may be wrong about that."""
+    lit = over * (over > 0)
+    found = signal @ lit / max(float(lit @ lit), 1e-9) * part.mean() / np.maximum(part, 1e-9)
+    return np.clip(found, 1 - _EVEN, 1 + _EVEN)
 
 
 def _likes(seen: _Seen, frame: int) -> list[int]:
@@ -215,17 +226,13 @@ def _swapped(seen: _Seen, precision: Array) -> tuple[Array, NDArray[np.bool_]]:
     return _certain(better).reshape(change.shape[2:]), better.sum(axis=(1, 2)).reshape(change.shape[2:]) > _SPEAKS
 
 
-def _repeated(kernels: Array, weights: Array, most: Array, seen: _Seen, precision: Array) -> Array:
-    """Of frames that have the pattern of another. What looks likely is asked again, as what may be seen was learned
-    from an order that is not right then."""
+def _repeated(kernels: Array, weights: Array, seen: _Seen, precision: Array) -> Array:
+    """Of frames that have the pattern of another."""
     count = kernels.shape[1]
     likes = [(frame, like) for frame in range(count) for like in _likes(seen, frame)]
     better = _certain(_replaced(kernels, weights, seen, precision, likes))
     found = np.full((count, count), -np.inf)
     found[tuple(np.array(likes).T)] = better
-    frame, like = likes[int(better.argmax())]
-    if better.max() > 0:
-        found[frame, like] = max(found[frame, like], _learned(kernels, most, seen, precision, frame, like))
     return found
 
 

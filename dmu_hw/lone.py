@@ -16,8 +16,9 @@ _BLOCK_PX = 8
 """Side of blocks in which the background is taken to be even…"""
 _DARKER = 0.25
 """…and the part of their pixels that are no brighter."""
-_BACKGROUND, _SIGMAS, _HOT_SIGMAS = 0.3, 6.0, 2.0
-"""What stands out is brighter than it, by so much of it, of noise, and of what hot pixels vary by."""
+_BACKGROUND, _SIGMAS, _HOT, _HOT_SIGMAS = 0.3, 6.0, 2, 2.0
+"""What stands out is brighter than it: by so much of it, of noise, and more than so many hot pixels at once, and than
+they vary by."""
 _UNLIKE = 0.5
 """Part of the light that must be missing, or too much, for a place to be wrong."""
 _LEAST, _PART = 8, 0.4
@@ -29,8 +30,10 @@ def fault(marker: Marker, frame: Array, shown: Array) -> str:
     readings, lit = marker.readings, marker.codes == 0
     backgrounds = _background(frame), _background(shown)
     brighter = np.maximum(*backgrounds)
-    least = _BACKGROUND * brighter + _HOT_SIGMAS * np.sqrt(readings.hot_variance)
-    least += _SIGMAS * np.sqrt(readings.gain_adu_per_e * np.maximum(brighter, 0) + readings.read_variance)
+    noise = np.sqrt(readings.gain_adu_per_e * np.maximum(brighter, 0) + readings.read_variance)
+    hot = _HOT * readings.hot_adu + _HOT_SIGMAS * np.sqrt(readings.hot_variance)
+    # hot pixels are the same in both: they cannot be wrong but where there should be no light
+    least = _BACKGROUND * brighter + _SIGMAS * noise + np.where(lit, 0, hot)
     darker = np.minimum(*backgrounds)
     over = np.maximum(frame, shown) - darker
     unlike = np.where(lit, np.abs(frame - shown), shown - darker) > _UNLIKE * over

@@ -40,6 +40,8 @@ class Readings:
     hot_variance: float
     """Of hot pixels in the dark, in ADU²."""
     leakage: float
+    hot_adu: float = 0.0
+    """Of one hot pixel."""
 
     @classmethod
     def of(cls, optics: Optics, mode: CameraMode, camera_pixel: int, power_mw: float) -> Readings:
@@ -54,6 +56,7 @@ class Readings:
             gain * sensor.quantum_efficiency * photons + hot * hot_adu,
             hot * hot_adu**2,
             optics.mirrors.leakage,
+            hot_adu,
         )
 
 

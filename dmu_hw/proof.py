@@ -92,7 +92,9 @@ def judge(marker: Marker, frames: Mapping[int, Uint16Array], pixels: Uint16Array
     if marker.stack.count == 1:
         why = lone.fault(marker, light[0], pixels.astype(np.float32) - offset)
         return replace(verdict, said="refuted", why=why) if why else verdict
-    found = mistakes(marker.stack, patterns, light.reshape(len(light), -1), pixels.shape, marker.readings)
+    flat = light.reshape(len(light), -1)
+    flat = flat - scene.faded[:, None] * np.maximum(flat - scene.background, 0)
+    found = mistakes(marker.stack, patterns, flat, pixels.shape, marker.readings)
     why = "" if found is None else _mistaken(found, evidence, scene.names)
     return replace(verdict, said="doubted", why=why) if why else verdict
 
@@ -125,6 +127,9 @@ class _Scene:
     """How much more or less the model may be wrong, by the time between frame and marker."""
     telling: Array
     """1 in pixels that can tell, else 0."""
+    faded: Array
+    """Part of the light over the background that each frame has yet to lose until the marker."""
+    background: np.float32
 
     @classmethod
     def of(cls, marker: Marker, frames: Mapping[int, Uint16Array], pixels: Uint16Array) -> _Scene:
@@ -170,6 +175,8 @@ class _Scene:
             blurred + (_SIGNAL * signal) ** 2,
             (_AT_ONCE + 3 * (1 - _AT_ONCE) * ages**2)[slot],
             telling,
+            lost * ages,
+            background,
         )
 
 

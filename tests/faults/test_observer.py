@@ -52,7 +52,7 @@ def look(count: int, cases: list[tuple[int, int, int]], scenes: range, rounds: i
     for taken, observer in _observed(count, bursts(cases, scenes, rounds, seed)):
         right, energy = [*range(count), MARKER], energy_of(taken.bench, taken.electrons)
         for burst, faulty in ((taken.faulty, True), (taken.good, False)):
-            refuted = verdict(taken.bench, burst, taken.electrons) == "refuted"
+            refuted = verdict(taken.bench, burst, taken.electrons) in ("refuted", "doubted")
             looked.add("judge", taken, faulty, np.inf if refuted else 0.0)
             better = observer.fit(burst, taken.shown, energy) - observer.fit(burst, right, energy)
             looked.add("observer", taken, faulty, better)
