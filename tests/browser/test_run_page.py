@@ -160,6 +160,7 @@ def test_words_are_text_and_nothing_else(page: Page, run_yaml: Yaml, tmp_path: P
         logging.getLogger("dmu_hw.drivers").warning(evil)
         expect(page.locator("#messages")).to_contain_text(evil)
         assert page.locator("img").count() == 0
+        page.reload()  # without the token, which is in the cookie now
         expect(page.locator("#stage")).to_have_text("imaging")
         page.locator("#abort").click()
 
