@@ -138,7 +138,8 @@ def _brighter(signal: Array, over: Array, part: Array) -> Array:
     """By how much each frame is brighter than its pattern is, as far as the model may be wrong about that."""
     lit = over * (over > 0)
     found = signal @ lit / max(float(lit @ lit), 1e-9) * part.mean() / np.maximum(part, 1e-9)
-    return np.clip(found, 1 - _EVEN, 1 + _EVEN)
+    brighter: Array = np.clip(found, 1 - _EVEN, 1 + _EVEN)
+    return brighter
 
 
 def _likes(seen: _Seen, frame: int) -> list[int]:
