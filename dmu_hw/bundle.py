@@ -29,6 +29,13 @@ _WEIGHTS = "weights."
 _LATER = ("lesson", "adapted")
 _FAR = 2.0
 """By what factor light or noise may differ without a word."""
+TAUGHT_VERSION = 1
+"""Of what bundles look at to know when not to be believed: what was learned of other things says nothing of these."""
+_TAUGHT = "doubt.version"
+_STALE = (
+    "what the bundle knows of its own errors was learned by another version of dmu-hw and is not used: dmu doubt "
+    "teaches it anew"
+)
 MAX_BUNDLE_BYTES = 2_000_000_000
 
 
@@ -160,7 +167,9 @@ class Bundle:
             ),
             ("read noise of a camera pixel in electrons", self._read_noise_e(ours), self._read_noise_e(optics)),
         ]
-        return [
+        taught = self.weights.get(_TAUGHT)
+        told = [] if taught is None or int(taught) == TAUGHT_VERSION else [_STALE]
+        return told + [
             f"{name}: the bundle is made for {mine:.3g}, this run has {theirs:.3g}; one made for that would give "
             "better images"
             for name, mine, theirs in pairs

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dmu_hw.bundle import Bundle, Weights
+from dmu_hw.bundle import TAUGHT_VERSION, Bundle, Weights
 from dmu_hw.data import Doubt, PatternStack
 from dmu_hw.physics.aligned import Aligned
 from dmu_hw.physics.forward import Forward
@@ -24,8 +24,6 @@ from dmu_hw.traits import BORDER, LEAST_SIDE, Looks, content, traits
 
 PREFIX = "doubt."
 """What the weights of a bundle begin with that are read here."""
-VERSION = 1
-"""Of the traits: what was learned of others says nothing of these."""
 FAULTS = ("focus", "registration")
 _LIGHT = "light does not fit the model: focus or registration"
 REASONS = {
@@ -163,7 +161,7 @@ class Teaching:
     @classmethod
     def of(cls, weights: Weights, device: torch.device | str = "cpu") -> Teaching | None:
         """None: the bundle was taught nothing, or by a version that looked at other things."""
-        if not weights or int(weights["version"]) != VERSION:
+        if not weights or int(weights["version"]) != TAUGHT_VERSION:
             return None
         kept = {key: np.array(value, dtype=np.float32) for key, value in weights.items()}
         tensors = {key: torch.from_numpy(value).to(device) for key, value in kept.items()}
@@ -183,7 +181,7 @@ class Teaching:
         parts = {"ways": self.ways, "mean": self.mean, "whitener": self.whitener}
         parts |= {f"towards.{name}": direction for name, direction in self.towards.items()}
         parts |= {} if self.light is None else {"light": self.light}
-        numbers = {"part": self.part, "version": VERSION}
+        numbers = {"part": self.part, "version": TAUGHT_VERSION}
         limits = {"content": np.asarray(self.content, dtype=np.float32)}
         limits |= {f"limit.{name}": np.asarray(limit, dtype=np.float32) for name, limit in self.limits.items()}
         arrays = {name: part.to(torch.float32).cpu().numpy().copy() for name, part in parts.items()}

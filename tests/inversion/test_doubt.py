@@ -114,8 +114,13 @@ def test_parts_go_back_together(bundle: Bundle) -> None:
 
 
 def test_what_was_learned_of_other_traits_says_nothing(bundle: Bundle) -> None:
-    weights = Parts.of(bundle.weights).doubt
-    assert Teaching.of({**weights, "version": np.asarray(99, dtype=np.int32)}) is None
+    other = {f"{PREFIX}version": np.asarray(99, dtype=np.int32)}
+    found = Bundle(bundle.header, bundle.patterns, {**bundle.weights, **other})
+    assert Teaching.of(Parts.of(found.weights).doubt) is None
+    light = (bundle.header.optics, bundle.header.power_mw, bundle.header.exposure_ms)
+    assert bundle.cautions(*light) == []
+    (caution,) = found.cautions(*light)
+    assert "dmu doubt" in caution
 
 
 def test_the_residual_of_the_truth_is_that_of_noise(reconstructor: Reconstructor, bundle: Bundle) -> None:
