@@ -46,8 +46,9 @@ _SIGNAL, _BORDER_PX = 0.05, 0.3
 """Error of the signal, as a part of it; and of where borders of pixels lie, in object pixels."""
 _PRIOR = 2.0
 """Contrast of the whole field counts as so many frames of each pixel's own."""
-_ASTRAY, _STRAYS, _STRAYS_SHARE, _STRAYS_DARK = 16.0, 4, 0.1, 0.015
-"""χ² from which a pixel is astray; how many of a slot may be, and what part; what part if its frame looks dark."""
+_ASTRAY, _STRAYS, _STRAYS_SHARE, _STRAYS_SURELY, _STRAYS_DARK = 16.0, 4, 0.1, 0.3, 0.015
+"""χ² from which a pixel is astray; how many of a slot may be; what part may, as objects may move, and what part cannot;
+and what part if its frame looks dark."""
 _RISEN, _LEAST_RISEN, _MANY_RISEN = 6.0, 3, 8
 """Sigmas over the darkest frame from which a pixel is lit; how many a frame needs, and has usually."""
 _DARKEST, _BACKGROUND = 0.1, 2.5
@@ -346,6 +347,9 @@ def _verdict(evidence: _Evidence, names: list[str]) -> Verdict:
     better, what = min(_refuting(evidence, names), key=lambda fault: fault[0])
     if better < -REFUTED:
         return Verdict("refuted", what, better / PROVEN, astray)
+    strays, wrong = _straying(evidence, _STRAYS_SHARE)
+    if strays < -REFUTED:
+        return Verdict("doubted", f"much light of {names[wrong]} is astray", strays / PROVEN, astray)
     told, which = min(_proving(evidence, names), key=lambda fault: fault[0])
     if told > PROVEN:
         return Verdict("proven", "", told / PROVEN, astray)
@@ -362,16 +366,14 @@ def _refuting(evidence: _Evidence, names: list[str]) -> list[tuple[float, str]]:
     blind = evidence.blind.sum(axis=0).min() + doubt
     if len(evidence.risen) == 1:  # alone, it is told from the dark by single slots too
         blind = min(blind - doubt, evidence.blind[:, 2].min())
-    allowed = np.where(_looks_dark(evidence), _STRAYS_DARK, _STRAYS_SHARE) * np.maximum(evidence.pixels, 1)
-    strays = -REFUTED * (evidence.strays - _STRAYS) / allowed
+    strays, wrong = _straying(evidence, _STRAYS_SURELY if count > 1 else _STRAYS_SHARE)
     unlike = int(np.argmin(others))
-    wrong = int(np.argmin(strays))
     faults = [
         (min(shifts, default=0.0), "the light of the frames is that of shifted patterns"),
         (plain.min(), f"the light of the marker is that of {names[int(np.argmin(plain))]}"),
         (blind, "the light of the marker does not lie where it shows some"),
         (others[unlike], f"the light of {names[unlike]} is not what the marker shows"),
-        (strays[wrong], f"the light of {names[wrong]} is not what the marker shows"),
+        (strays, f"the light of {names[wrong]} is not what the marker shows"),
         (evidence.others.sum(axis=0).min(), "the light of the frames is not what the marker shows"),
     ]
     if count > 1:
@@ -383,6 +385,13 @@ def _refuting(evidence: _Evidence, names: list[str]) -> list[tuple[float, str]]:
         what = f"{names[evidence.alike[0]]} has the light of another, or none, and not what the marker shows"
         faults.append((REFUTED / _WORSE * worse, what))
     return [(float(worse), what) for worse, what in faults]
+
+
+def _straying(evidence: _Evidence, share: float) -> tuple[float, int]:
+    """The slot with most pixels that are astray, and by how much there are more than that part."""
+    allowed = np.where(_looks_dark(evidence), _STRAYS_DARK, share) * np.maximum(evidence.pixels, 1)
+    strays = -REFUTED * (evidence.strays - _STRAYS) / allowed
+    return float(strays.min()), int(strays.argmin())
 
 
 def _proving(evidence: _Evidence, names: list[str]) -> list[tuple[float, str]]:

