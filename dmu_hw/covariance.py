@@ -238,26 +238,18 @@ def _repeated(kernels: Array, weights: Array, seen: _Seen, precision: Array) -> 
 
 
 def _dark(kernels: Array, most: Array, seen: _Seen, precision: Array) -> tuple[int, float]:
-    """Of the frame that varies least, as if it had none."""
+    """Of the frame that varies least, as if it had none: what may be seen is learned once more, from the others."""
     frame = int(np.diagonal(seen.products.sum(axis=(0, 1))).argmin())
-    return frame, _learned(kernels, most, seen, precision, frame, len(precision[0]))
-
-
-def _learned(kernels: Array, most: Array, seen: _Seen, precision: Array, frame: int, pattern: int) -> float:
-    """Of a frame that has another pattern, by what may be seen then; none if that is one more than there are."""
-    shown = np.arange(kernels.shape[1])
-    shown[frame] = pattern
-    changed = np.pad(kernels, ((0, 0), (0, 1), (0, 1)))[:, shown][:, :, shown]
-    changed[-1] = kernels[-1]
-    covariances = _sum(_mixed(changed, seen, most), changed, seen)
-    return float(_certain(_better(seen, precision, covariances[:, None]))[0])
+    unlit = kernels.copy()
+    unlit[:-1, frame] = unlit[:-1, :, frame] = 0
+    covariances = _sum(_mixed(unlit, seen, most), unlit, seen)
+    return frame, float(_certain(_better(seen, precision, covariances[:, None]))[0])
 
 
 def _replaced(kernels: Array, weights: Array, seen: _Seen, precision: Array, wrong: list[tuple[int, int]]) -> Array:
-    """Of frames that have the pattern of another, of none if that is one more than there are; (which, brightness,
-    block)."""
+    """Of frames that have the pattern of another; (which, brightness, block)."""
     count = kernels.shape[1]
-    signal = np.pad(np.tensordot(weights[:, :-1], kernels[:-1], 1), ((0, 0), (0, 1), (0, 1)))
+    signal = np.tensordot(weights[:, :-1], kernels[:-1], 1)
     rest = weights[:, -1, None, None] * kernels[-1] + seen.noise[:, None, None] * np.eye(count)
     shown = np.tile(np.arange(count), (len(wrong), 1))
     for row, (frame, pattern) in zip(shown, wrong, strict=True):
