@@ -79,6 +79,6 @@ class Arrivals:
         count, marker = self._take.stack.count, self._take.marker
         if marker is not None:
             verdict = judge(marker, frames, frames.pop(count))
-            if verdict.said == "refuted":
+            if verdict.said in ("refuted", "doubted"):  # nobody takes it again here
                 raise RunError(f"{told(own)}: {verdict.why}")
         return Arrived(own, np.stack([frames[pattern] for pattern in range(count)]))

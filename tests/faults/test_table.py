@@ -14,7 +14,7 @@ ROOT = Path(__file__).parents[2]
 ROWS = {
     row[0]: row[2]
     for line in Path(__file__).with_name("README.md").read_text(encoding="utf-8").splitlines()
-    if re.match(r"\| (R\d+|speed|watch|mmcore) \|", line)
+    if re.match(r"\| (R\d+|speed|watch|mmcore|doubt) \|", line)
     for row in [[cell.strip() for cell in line.strip("|").split("|")]]
 }
 
@@ -26,7 +26,7 @@ def defined_in(path: Path) -> frozenset[str]:
 
 
 def test_every_fault_has_its_row() -> None:
-    assert list(ROWS) == [*(f"R{number}" for number in range(1, 21)), "speed", "watch", "mmcore"]
+    assert list(ROWS) == [*(f"R{number}" for number in range(1, 21)), "speed", "watch", "mmcore", "doubt"]
 
 
 @pytest.mark.parametrize("row", ROWS)

@@ -6,6 +6,7 @@ import socket
 import subprocess
 import sys
 import time
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,8 @@ from dmu_hw.drivers.micromanager.words import same, snake
 from dmu_hw.errors import DeviceError, InputError
 from dmu_hw.physics.optics import Optics
 from dmu_hw.ports import CameraMode, Roi
+
+PYCROMANAGER = pytest.mark.skipif(find_spec("pycromanager") is None, reason="the extra micromanager is not installed")
 
 # ---------------------------------------------------------------- the connection
 
@@ -186,6 +189,7 @@ def test_a_device_that_is_not_there_or_another_kind(make: Make, found: type, nam
 # ---------------------------------------------------------------- the bridge
 
 
+@PYCROMANAGER
 def test_the_bridge_is_spoken_with_as_pycromanager_writes_it(core: FakeCore, optics: Optics) -> None:
     """In snake_case, with Java's objects; bursts one by one, since sequences do not go over it."""
     link = connection(optics, backend="given", **FAST)
@@ -230,6 +234,7 @@ def test_sequences_over_the_bridge_are_refused_when_the_rig_is_read(optics: Opti
         built(Dmd, "dmd", DMD, optics, link)
 
 
+@PYCROMANAGER
 def test_a_bridge_that_leads_nowhere(optics: Optics) -> None:
     with socket.create_server(("127.0.0.1", 0)) as nobody:
         port = nobody.getsockname()[1]
@@ -239,6 +244,7 @@ def test_a_bridge_that_leads_nowhere(optics: Optics) -> None:
     assert time.monotonic() - began_s < 5
 
 
+@PYCROMANAGER
 def test_a_core_over_the_bridge(core: FakeCore, optics: Optics, monkeypatch: pytest.MonkeyPatch) -> None:
     """pycromanager is asked for it by its port; what was changed in it is put back."""
     asked: list[dict[str, Any]] = []
@@ -257,6 +263,7 @@ def test_a_core_over_the_bridge(core: FakeCore, optics: Optics, monkeypatch: pyt
     assert core.auto_shutter
 
 
+@PYCROMANAGER
 def test_calls_are_written_as_pycromanager_writes_them() -> None:
     from mmpycorex.launcher import _camel_to_snake
 

@@ -14,6 +14,8 @@ from dmu_hw.drivers.micromanager import Camera
 from dmu_hw.errors import DeviceError, DeviceTimeout
 from dmu_hw.ports import CameraMode, Roi, Turning
 
+pytest.importorskip("pymmcore", reason="the extra micromanager is not installed")
+
 
 def test_a_camera_is_told_all_that_a_mode_says(make: Make, core: FakeCore) -> None:
     camera = make(Camera, "camera", CAMERA)
