@@ -256,6 +256,7 @@ class Live:
     def _begin(self, items: list[_Item]) -> _Batch | None:
         try:
             lane, frames = self._lanes[items[0].kind], [item.burst.stack() for item in items]
+            lane.reconstructor.tells_spread = bool(self._listeners)
             return _Batch(items, frames, lane, lane.submit(frames))
         except Exception as error:  # noqa: BLE001 - as above
             self._fail(error, len(items))
@@ -292,10 +293,10 @@ class Live:
 
 @contextmanager
 def _threads() -> Iterator[None]:
-    """Within, torch leaves a core to those who acquire and save. What it is told in one thread holds for that thread,
-    and for threads that come later."""
+    """Within, torch leaves a core to those who acquire and save where there are more than two: they need little of one.
+    What it is told in one thread holds for that thread, and for threads that come later."""
     before = torch.get_num_threads()
-    torch.set_num_threads(max(1, min(_MOST_THREADS, before, (os.cpu_count() or 2) - 1)))
+    torch.set_num_threads(min(_MOST_THREADS, before, max(2, (os.cpu_count() or 2) - 1)))
     try:
         yield
     finally:

@@ -213,6 +213,8 @@ class Reconstructor:
         self.correction = Correction.of(parts.correction, bundle.patterns.count, device)
         self.doubter = self._doubter(bundle, parts)
         self.spread = spread.Spread.of(parts.spread, bundle.patterns.layout).to(device) if parts.spread else None
+        self.tells_spread = True
+        """Whether somebody wants to know how far pixels may be off, which takes time."""
 
     def _doubter(self, bundle: Bundle, parts: Parts) -> Doubter | None:
         found, window = self.calibrated, self.calibrated.window
@@ -236,7 +238,7 @@ class Reconstructor:
         images = self.calibrated.even(images.to(torch.float32))
         if self.segmenter is None:
             images = images.clamp(min=0)  # no light is darker than none
-            spreads = None if self.spread is None else self.spread(signals, images)
+            spreads = None if self.spread is None or not self.tells_spread else self.spread(signals, images)
             return self.judged(Made(signals, images, spreads=spreads))
         with torch.autocast(self.device.type, dtype=self.half, enabled=self.half is not None):
             maps = self.segmenter(images)
