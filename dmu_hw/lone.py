@@ -6,6 +6,8 @@ background may be seen in it. Places are counted, so that it takes many that are
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -13,7 +15,7 @@ from dmu_hw.marker import Marker
 
 Array = NDArray[np.float32]
 _BLOCK_PX = 8
-"""Side of blocks in which the background is taken to be even…"""
+"""Side of blocks of which each has its background, and between whose middles it changes evenly…"""
 _DARKER = 0.25
 """…and the part of their pixels that are no brighter."""
 _BACKGROUND, _SIGMAS, _HOT, _HOT_SIGMAS = 0.3, 6.0, 2, 2.0
@@ -46,11 +48,11 @@ def fault(marker: Marker, frame: Array, shown: Array) -> str:
 
 
 def _background(light: Array) -> Array:
-    """Of each block, as large as the field."""
-    rows, columns = light.shape
-    found = np.empty_like(light)
-    for y in range(0, rows, _BLOCK_PX):
-        for x in range(0, columns, _BLOCK_PX):
-            block = np.s_[y : y + _BLOCK_PX, x : x + _BLOCK_PX]
-            found[block] = np.quantile(light[block], _DARKER)
-    return found
+    """Of each block, even or on a slope, as large as the field."""
+    starts = [range(0, length, _BLOCK_PX) for length in light.shape]
+    blocks = [[np.quantile(light[y : y + _BLOCK_PX, x : x + _BLOCK_PX], _DARKER) for x in starts[1]] for y in starts[0]]
+    found = np.asarray(blocks, dtype=np.float32)
+    for axis, length in enumerate(light.shape):
+        middles = np.array([(start + min(start + _BLOCK_PX, length) - 1) / 2 for start in starts[axis]])
+        found = np.apply_along_axis(partial(np.interp, np.arange(length), middles), axis, found)
+    return found.astype(np.float32)

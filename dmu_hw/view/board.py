@@ -8,10 +8,10 @@ it, and once for all of them.
 from __future__ import annotations
 
 import threading
-import time
 from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from functools import cached_property
 from typing import Any, Literal
 
@@ -72,7 +72,7 @@ class Board:
         """The newest of a kind. `make` is called later, or never, in another thread: what it reads must not change."""
         with self._lock:
             self._number += 1
-            self._posts[kind] = Post(kind, self._number, make, every_s, time.time())
+            self._posts[kind] = Post(kind, self._number, make, every_s, _today_s())
 
     def tell(self, kind: str, header: Mapping[str, Any]) -> None:
         """The same of a few words or numbers."""
@@ -81,7 +81,7 @@ class Board:
     def say(self, text: str, level: Level = "note") -> None:
         """A line for people; the last few are kept."""
         with self._lock:
-            self._said.append({"at": time.time(), "level": level, "text": text})
+            self._said.append({"at": _today_s(), "level": level, "text": text})
             lines = list(self._said)
         self.tell("messages", {"lines": lines})
 
@@ -95,3 +95,8 @@ class Board:
             if post.number > seen.numbers.get(post.kind, 0) and now_s >= seen.sent_s.get(post.kind, -1e9) + post.every_s
         )
         return min(new, key=lambda post: post.number, default=None)
+
+
+def _today_s() -> float:
+    """The moment as people's clocks tell it."""
+    return datetime.now(UTC).timestamp()

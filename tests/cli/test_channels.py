@@ -32,10 +32,10 @@ import os, signal, sys
 from dmu_hw.burst import BurstTaker
 from dmu_hw.cli.main import main
 real = BurstTaker.take
-def take(self, shot, take):
+def take(self, shot, take, **more):
     if shot.index == int(sys.argv[1]):
         os.kill(os.getpid(), signal.SIGKILL)
-    return real(self, shot, take)
+    return real(self, shot, take, **more)
 BurstTaker.take = take
 main(sys.argv[2:])
 """
