@@ -17,6 +17,7 @@ from dmu_hw.cli.output import DONE, INCOMPLETE, Output
 from dmu_hw.compare import NAMES, Standing, finals, job_of, jobs, metric_of
 from dmu_hw.contest import FIXED, Contest, Entry, Question, questions
 from dmu_hw.course import Course
+from dmu_hw.errors import InputError, Problem
 from dmu_hw.files import load_yaml, write_whole
 from dmu_hw.pool import Done, Job, Local, Record, run
 from dmu_hw.sweep import estimate
@@ -46,7 +47,10 @@ def read_contest(path: Path) -> Asked:
     """What is wrong with a comparison, its base or what that names, is said."""
     contest = load_yaml(path, Contest)
     course = read_course(contest.base)
-    return Asked(contest, course, questions(contest, course))
+    try:
+        return Asked(contest, course, questions(contest, course))
+    except InputError as error:
+        raise InputError(Problem(f"{path}: {problem.where}", problem.what) for problem in error.problems) from None
 
 
 def compare_arms(path: Path, out: Path, output: Output, *, dry_run: bool, again: bool) -> None:

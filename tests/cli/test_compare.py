@@ -199,6 +199,7 @@ def test_refused(
     refused = dmu("compare", contest_yaml(changes, base), "--out", tmp_path / "out")
     assert refused.status == 2
     assert said in refused.err
+    assert all(str(tmp_path) in line for line in refused.err.splitlines() if line.startswith("error: ")), "which file?"
     assert not (tmp_path / "out").exists()
 
 
