@@ -223,10 +223,11 @@ def test_objects_spread_and_doubt(
 
 
 def test_a_run_that_fails_says_so(page: Page, run_yaml: Yaml, tmp_path: Path) -> None:
-    faults = {"connections.world.faults": [{"kind": "camera_death", "at": 12}]}
+    """The page has some bursts to be built in."""
+    faults = {"connections.world.faults": [{"kind": "camera_death", "at": 36}]}
     with viewed(running(run_yaml(rig=faults), tmp_path / "runs")) as (voice, _):
         page.goto(voice.url)
-        expect(page.locator("#stage")).to_have_text("failed")
+        expect(page.locator("#stage")).to_have_text("failed", timeout=30_000)
         expect(page.locator("#banner")).to_contain_text("camera")
         expect(page.locator("#light")).to_have_text("○ no light")
     assert voice.status == 1
